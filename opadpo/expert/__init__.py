@@ -1,0 +1,1 @@
+"""Sentence-level revision of one response by an expert model."""

@@ -1,0 +1,1 @@
+"""Loading base models, processors and adapters."""

@@ -1,0 +1,88 @@
+"""Combinations of settings that cannot work, each with its remedy."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from opadpo.recipe.model import Recipe
+from opadpo.recipe.training import TrainerSection
+
+
+def impossible_combinations(recipe: Recipe) -> list[str]:
+    """One line per impossible combination: keys, values seen, remedy. Empty if there is none."""
+    return [*_data(recipe), *_generation(recipe), *_model(recipe), *_training(recipe)]
+
+
+def _data(recipe: Recipe) -> Iterator[str]:
+    source = recipe.prepare.source
+    if source.kind in ("table", "folder") and not source.path:
+        yield f"prepare.source.path: needed when prepare.source.kind is {source.kind}; name a file, folder or hub id"
+    if source.kind == "folder" and not source.question:
+        yield "prepare.source.question: needed when prepare.source.kind is folder; write the question to ask"
+    no_reference = source.kind == "folder" or (source.kind == "table" and source.columns.reference is None)
+    if no_reference:
+        why = f"prepare.source.kind {source.kind} gives no reference answers"
+        if recipe.train.opadpo.loss.standard_pair_coef > 0:
+            yield (
+                f"train.opadpo.loss.standard_pair_coef: seen {recipe.train.opadpo.loss.standard_pair_coef}, but {why};"
+                " set it to 0 or name prepare.source.columns.reference"
+            )
+        if "standard" in recipe.train.opa.responses:
+            yield f"train.opa.responses: seen {recipe.train.opa.responses}, but {why}; set it to [revised]"
+
+
+def _generation(recipe: Recipe) -> Iterator[str]:
+    rollout = recipe.rollout
+    if rollout.temperature == 0 and rollout.samples_per_prompt > 1:
+        yield (
+            f"rollout.samples_per_prompt: seen {rollout.samples_per_prompt} with rollout.temperature 0; greedy samples"
+            " are all the same: set samples_per_prompt to 1 or raise the temperature"
+        )
+    if set(recipe.build.score_weights) != {1, 2, 3, 4}:
+        yield f"build.score_weights: seen scores {sorted(recipe.build.score_weights)}; give 1, 2, 3 and 4"
+    wanted = {"image_recognition_error", "language_comprehension_error", "correct"}
+    if set(recipe.build.image_weights) != wanted:
+        yield f"build.image_weights: seen {sorted(recipe.build.image_weights)}; give {', '.join(sorted(wanted))}"
+
+
+def _model(recipe: Recipe) -> Iterator[str]:
+    model = recipe.model
+    if model.device == "cpu":
+        if model.quantization != "none":
+            yield (
+                f"model.quantization: seen {model.quantization} with model.device cpu; quantized training needs a CUDA"
+                " GPU: set quantization to none"
+            )
+        for stage, section in (("opa", recipe.train.opa), ("opadpo", recipe.train.opadpo)):
+            if section.precision == "float16":
+                yield (f"train.{stage}.precision: seen float16 with model.device cpu; use float32 or bfloat16 on a CPU")
+    if model.base.startswith(("/", "./", "../", "~")) and not Path(model.base).expanduser().is_dir():
+        yield f"model.base: seen {model.base}; there is no such folder: give an existing folder or a hub id"
+
+
+def _training(recipe: Recipe) -> Iterator[str]:
+    for stage, section in (("opa", recipe.train.opa), ("opadpo", recipe.train.opadpo)):
+        yield from _trainer(f"train.{stage}", section, recipe.train.processes)
+    loss = recipe.train.opadpo.loss
+    if not (loss.standard_pair_coef or loss.revised_pair_coef):
+        yield (
+            "train.opadpo.loss: seen standard_pair_coef 0 and revised_pair_coef 0; nothing is left to prefer: set at"
+            " least one above 0"
+        )
+
+
+def _trainer(key: str, section: TrainerSection, processes: int) -> Iterator[str]:
+    if section.batch_size % processes:
+        yield (
+            f"{key}.batch_size: seen {section.batch_size} with train.processes {processes}; make it a multiple of the"
+            " processes"
+        )
+    elif (section.batch_size // processes) % min(section.micro_batch_size, section.batch_size // processes):
+        yield (
+            f"{key}.micro_batch_size: seen {section.micro_batch_size} with {key}.batch_size {section.batch_size} and"
+            f" train.processes {processes}; it must divide the {section.batch_size // processes} examples of a process"
+        )
+    if section.warmup_steps is not None and section.warmup_ratio > 0:
+        yield (
+            f"{key}.warmup_steps: seen {section.warmup_steps} together with warmup_ratio {section.warmup_ratio};"
+            " set one of them"
+        )

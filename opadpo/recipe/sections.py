@@ -1,0 +1,215 @@
+"""Sections of the recipe for data, generation, revision and evaluation.
+
+Every default and help text of the recipe is written here, in `training.py` or in `loss.py`, and nowhere else: the
+command line, the app's forms and the documentation are made from these fields.
+
+A field marked `outcome=False` changes how fast or where a step runs, never what it produces; it does not make
+artefacts stale.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from opadpo.records import Sampling
+
+
+class Section(BaseModel):
+    """Base of all recipe sections: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def setting(default: Any, help_text: str, *, outcome: bool = True, **constraints: Any) -> Any:
+    """A recipe field with its help text; `outcome=False` if it cannot change the result."""
+    extra: dict[str, Any] = {} if outcome else {"outcome": False}
+    return Field(default=default, description=help_text, json_schema_extra=extra, **constraints)
+
+
+class ModelSection(Section):
+    """The base model."""
+
+    base: str = setting(
+        "toy", "Base model: hub id, local folder, or `toy`, the tiny captioner that ships with this package."
+    )
+    revision: str | None = setting(
+        None, "Branch, tag or commit on the hub; `prepare` pins the commit it finds in the workspace."
+    )
+    family: str = setting("auto", "Model family; `auto` reads it from the model's config.")
+    dtype: Literal["float32", "bfloat16", "float16"] = setting("float32", "Data type of the frozen base weights.")
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = setting(
+        "sdpa", "Attention kernel for generation and captions.", outcome=False
+    )
+    quantization: Literal["none", "4bit", "8bit"] = setting(
+        "none", "Quantize the frozen base (QLoRA); needs a CUDA GPU and bitsandbytes."
+    )
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where the model runs.", outcome=False)
+
+
+class PromptSection(Section):
+    """How a question becomes the model's input."""
+
+    template: str = setting(
+        "auto",
+        "Conversation template; `auto` takes the family's own (LLaVA-1.5: `vicuna_v1`, with its system prompt).",
+    )
+
+
+class ImageSection(Section):
+    """How an image becomes the model's input."""
+
+    aspect: Literal["pad", "square", "native"] = setting(
+        "pad",
+        "`pad`: pad to a square with the mean colour (LLaVA-1.5 as evaluated); `square`: centre crop (as the released"
+        " OPA stage); `native`: the processor's own geometry.",
+    )
+    max_pixels: int = setting(
+        100_000_000, "Refuse images with more pixels than this (decompression bombs).", outcome=False, ge=1
+    )
+
+
+class ColumnMapping(Section):
+    """Which columns of a table hold what."""
+
+    image: str = setting("image", "Column with image bytes, a {bytes, path} struct, or a path.")
+    question: str = setting("question", "Column with the question.")
+    reference: str | None = setting(
+        None, "Column with a good answer; none: rows have no reference, and the standard pair must be off."
+    )
+    rejected: str | None = setting(None, "Column with a bad answer; kept in `extra`, not trained on.")
+    source: str | None = setting(None, "Column with the origin; subsets are proportional by it.")
+
+
+class SourceSection(Section):
+    """Where prompts come from."""
+
+    kind: Literal["rlaifv", "table", "folder", "toy"] = setting(
+        "toy",
+        "`rlaifv`: the RLAIF-V data set (hub or parquet files); `table`: any hub data set, parquet, JSONL or CSV with"
+        " a column mapping; `folder`: images and one question; `toy`: generated scenes.",
+    )
+    path: str | None = setting(
+        None, "Hub id, file, glob or folder. For `rlaifv` the default is `openbmb/RLAIF-V-Dataset`."
+    )
+    revision: str | None = setting(None, "Revision of the hub data set.")
+    hub_split: str = setting("train", "Split of the hub data set.")
+    columns: ColumnMapping = setting(ColumnMapping(), "Column mapping for `table`.")
+    question: str | None = setting(None, "The question for every image of a `folder`.")
+
+
+class PrepareSection(Section):
+    """`opadpo prepare`: prompts and images."""
+
+    source: SourceSection = setting(SourceSection(), "Where prompts come from.")
+    subsets: int = setting(4, "Number of disjoint training subsets.", ge=1, le=100)
+    subset_size: int = setting(2500, "Rows per training subset.", ge=1)
+    heldout_size: int = setting(500, "Rows of the held-out part, disjoint from training by image.", ge=0)
+
+
+class RolloutSection(Section):
+    """`opadpo rollout`: the model's own responses."""
+
+    subsets: list[str] = setting(
+        ["all"], "Training subsets to sample on, for example [train-0]; [all] takes every one.", min_length=1
+    )
+    samples_per_prompt: int = setting(1, "Responses per prompt.", ge=1)
+    temperature: float = setting(1.0, "Softmax temperature; 0 is greedy.", ge=0)
+    top_k: int = setting(30, "Sample among the k most probable tokens; 0 switches this off.", ge=0)
+    top_p: float = setting(0.95, "Sample among the smallest set of tokens with this probability.", gt=0, le=1)
+    max_new_tokens: int = setting(896, "Cut responses here.", ge=1)
+    max_prompt_tokens: int = setting(
+        128, "Drop questions with more text tokens than this (image tokens not counted).", ge=1
+    )
+    batch_size: int = setting(16, "Prompts per batch.", outcome=False, ge=1)
+    shard_rows: int = setting(512, "Rows written at once; a killed run loses at most this many.", outcome=False, ge=1)
+
+    @property
+    def sampling(self) -> Sampling:
+        """The decoding settings as a record."""
+        return Sampling(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+
+class EndpointSection(Section):
+    """An OpenAI-compatible server."""
+
+    base_url: str | None = setting(
+        None,
+        "Address of the API, for example https://host/v1; none: OpenAI's, or what `server_command` starts.",
+    )
+    api_key_env: str = setting("OPENAI_API_KEY", "Environment variable that holds the key; never the key itself.")
+    api_key_required: bool = setting(True, "False for servers that take no key.", outcome=False)
+    model: str = setting("gpt-4o", "Model to ask for.")
+    server_command: list[str] = setting(
+        [],
+        "Command of a local server that the step starts and stops; `{python}` and `{port}` are replaced, and"
+        " `base_url` becomes http://127.0.0.1:{port}/v1.",
+        outcome=False,
+    )
+    timeout: float = setting(120.0, "Seconds to wait for an answer.", outcome=False, gt=0)
+
+
+class ReviseSection(Section):
+    """`opadpo revise`: sentence-level corrections by an expert."""
+
+    endpoint: EndpointSection = setting(EndpointSection(), "The expert's server.")
+    temperature: float | None = setting(0.0, "Sampling temperature of the expert; none: the server's default.", ge=0)
+    max_tokens: int = setting(4096, "Longest answer of the expert.", ge=1)
+    image_max_side: int = setting(1024, "Images are scaled down to this many pixels on the longer side.", ge=16)
+    concurrency: int = setting(16, "Requests in flight.", outcome=False, ge=1)
+    max_retries: int = setting(4, "Retries of a request after a passing error.", outcome=False, ge=0)
+    minimal_share: float = setting(
+        0.6,
+        "A rewriting that changes a larger share of a sentence's words is flagged as not minimal.",
+        ge=0,
+        le=1,
+    )
+
+
+class BuildSection(Section):
+    """`opadpo build`: the data sets that training reads."""
+
+    revisions: Literal["human_first", "human_only"] = setting(
+        "human_first",
+        "`human_first`: a person's revision where there is one, else the expert's; `human_only`.",
+    )
+    filters: list[Literal["repeated_last_sentence", "repeated_last_word"]] = setting(
+        ["repeated_last_sentence", "repeated_last_word"], "Drop degenerate responses by these tests."
+    )
+    score_weights: dict[int, float] = setting(
+        {1: 2.5, 2: 2.0, 3: 1.5, 4: 1.0}, "Token weight by the sentence's score (revised pair)."
+    )
+    image_weights: dict[str, float] = setting(
+        {"image_recognition_error": 3.0, "language_comprehension_error": 1.0, "correct": 1.0},
+        "Token weight by the sentence's error type (image pair).",
+    )
+
+
+class CaptionSection(Section):
+    """`opadpo caption`: responses on held-out prompts."""
+
+    temperature: float = setting(0.0, "Softmax temperature; 0 is greedy.", ge=0)
+    top_k: int = setting(0, "Sample among the k most probable tokens; 0 switches this off.", ge=0)
+    top_p: float = setting(1.0, "Sample among the smallest set of tokens with this probability.", gt=0, le=1)
+    max_new_tokens: int = setting(512, "Cut captions here.", ge=1)
+    batch_size: int = setting(16, "Prompts per batch.", outcome=False, ge=1)
+
+    @property
+    def sampling(self) -> Sampling:
+        """The decoding settings as a record."""
+        return Sampling(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+
+class EvaluateSection(Section):
+    """`opadpo evaluate`: benchmark figures."""
+
+    benchmarks: list[Literal["toy"]] = setting(["toy"], "Benchmarks to score.")

@@ -1,0 +1,1 @@
+"""Revisions, append-only, in a database."""

@@ -1,0 +1,143 @@
+"""What every artefact is made from: the dependency graph of a workspace.
+
+Each function returns the `Plan` of one artefact as it would be made now: the settings that can change it and the
+fingerprints of what it is made from.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from opadpo.hashing import file_digest
+from opadpo.recipe import outcome
+from opadpo.recipe.training import OpadpoSection
+from opadpo.workspace import Plan, State, Workspace
+
+Stage = Literal["opa", "opadpo"]
+
+BASE = "base"
+"""Name of the model without an adapter."""
+
+
+def prompts(workspace: Workspace) -> Plan:
+    """Prompts and images."""
+    recipe = workspace.recipe
+    settings: dict[str, Any] = {"seed": recipe.seed, "prepare": outcome(recipe.prepare)}
+    source = Path(recipe.prepare.source.path or "").expanduser()
+    if recipe.prepare.source.path and source.is_file():
+        settings["source_digest"] = file_digest(source)
+    return Plan(artefact="prompts", step="prepare", settings=settings, inputs={})
+
+
+def rollouts(workspace: Workspace) -> Plan:
+    """The model's own responses."""
+    recipe = workspace.recipe
+    settings = {**_model_settings(workspace), "seed": recipe.seed, "rollout": outcome(recipe.rollout)}
+    return Plan(artefact="rollouts", step="rollout", settings=settings, inputs=_inputs(workspace, "prompts"))
+
+
+def expert(workspace: Workspace) -> Plan:
+    """The expert's requests and revisions."""
+    settings = {"revise": outcome(workspace.recipe.revise)}
+    return Plan(artefact="expert", step="revise", settings=settings, inputs=_inputs(workspace, "rollouts"))
+
+
+def dataset(workspace: Workspace, stage: Stage, reviews_head: str) -> Plan:
+    """A training set; `reviews_head` identifies the newest state of the revisions."""
+    settings = {"build": outcome(workspace.recipe.build)}
+    inputs = {**_inputs(workspace, "prompts", "rollouts"), "reviews.db": reviews_head}
+    return Plan(artefact=f"datasets/{stage}", step="build", settings=settings, inputs=inputs)
+
+
+class Variant(NamedTuple):
+    """What the name of a model means."""
+
+    stage: Stage
+    """Which trainer."""
+    start: str
+    """The model that training starts from and, for `opadpo`, the reference: `base` or an adapter."""
+    plain: bool = False
+    """Only the revised over the generated response."""
+
+
+VARIANTS = {
+    "opa": Variant("opa", BASE),
+    "opadpo": Variant("opadpo", "opa"),
+    "dpo": Variant("opadpo", BASE),
+    "dpo-plain": Variant("opadpo", BASE, plain=True),
+}
+"""The names that the method defines; any other name is an `opadpo` run from `opa`, or an `opa` run from the base."""
+
+
+def variant(stage: Stage, name: str | None, start: str | None) -> tuple[str, Variant]:
+    """(model name, variant) for the arguments of `opadpo train`; explicit arguments win over a name's meaning."""
+    name = name or stage
+    known = VARIANTS.get(name)
+    default = known if known and known.stage == stage else VARIANTS[stage]
+    return name, default._replace(start=start or default.start)
+
+
+def adapter(workspace: Workspace, name: str, what: Variant) -> Plan:
+    """A trained adapter."""
+    recipe = workspace.recipe
+    section = outcome(recipe.train.opa) if what.stage == "opa" else outcome(opadpo_section(workspace, what))
+    settings = {
+        **_model_settings(workspace),
+        "seed": recipe.seed,
+        "stage": what.stage,
+        "from": what.start,
+        f"train.{what.stage}": section,
+    }
+    needed = [f"datasets/{what.stage}", "prompts"]
+    if what.start != BASE:
+        needed.append(f"adapters/{what.start}")
+    return Plan(
+        artefact=f"adapters/{name}",
+        step=f"train {what.stage}",
+        settings=settings,
+        inputs=_inputs(workspace, *needed),
+    )
+
+
+def opadpo_section(workspace: Workspace, what: Variant) -> OpadpoSection:
+    """The second stage's settings, with the loss of the variant."""
+    section = workspace.recipe.train.opadpo
+    return section.model_copy(update={"loss": section.loss.plain()}) if what.plain else section
+
+
+def captions(workspace: Workspace, model: str, prompt_set: str) -> Plan:
+    """A model's captions of a set of prompts."""
+    settings = {**_model_settings(workspace), "caption": outcome(workspace.recipe.caption), "model": model}
+    needed = ["prompts"] if model == BASE else ["prompts", f"adapters/{model}"]
+    return Plan(
+        artefact=f"captions/{model}/{prompt_set}.parquet",
+        step="caption",
+        settings=settings,
+        inputs=_inputs(workspace, *needed),
+    )
+
+
+def evaluation(workspace: Workspace, model: str, benchmark: str, prompt_set: str) -> Plan:
+    """A model's figures on a benchmark."""
+    return Plan(
+        artefact=f"evaluations/{model}/{benchmark}.json",
+        step="evaluate",
+        settings={"benchmark": benchmark, "set": prompt_set},
+        inputs=_inputs(workspace, f"captions/{model}/{prompt_set}.parquet"),
+    )
+
+
+def state_with_inputs(workspace: Workspace, plan: Plan, states: dict[str, State]) -> State:
+    """State of an artefact, stale also if something that it is made from is stale; `states` holds those before it."""
+    state = workspace.state(plan)
+    if state == "done" and any(states.get(path) in ("stale", "partial", "missing") for path in plan.inputs):
+        return "stale"
+    return state
+
+
+def _model_settings(workspace: Workspace) -> dict[str, Any]:
+    recipe = workspace.recipe
+    return {"model": outcome(recipe.model), "prompt": outcome(recipe.prompt), "image": outcome(recipe.image)}
+
+
+def _inputs(workspace: Workspace, *artefacts: str) -> dict[str, str]:
+    return {artefact: workspace.fingerprint(artefact) for artefact in artefacts}

@@ -1,0 +1,116 @@
+"""Records in parquet files: one column per field; nested fields as JSON text."""
+
+import json
+import types
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from opadpo.errors import WorkspaceError
+from opadpo.records import Record
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+R = TypeVar("R", bound=Record)
+
+
+def write_records(path: Path, records: Sequence[Record], record_type: type[Record]) -> None:
+    """Write one parquet file atomically; `record_type` fixes the columns even if there are no records."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = arrow_schema(record_type)
+    rows = [_to_row(record) for record in records]
+    table = pa.Table.from_pylist(rows, schema=schema)
+    temporary = path.with_name(f".{path.name}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, temporary, compression="zstd")
+    temporary.replace(path)
+
+
+def read_records(path: Path, record_type: type[R]) -> list[R]:
+    """All records of a parquet file, or of every `*.parquet` in a folder in name order."""
+    return list(iter_records(path, record_type))
+
+
+def iter_records(path: Path, record_type: type[R]) -> Iterator[R]:
+    """Stream the records of a parquet file or folder; memory stays at one row group.
+
+    Raises:
+        WorkspaceError: if a file is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    for file in files:
+        try:
+            with pq.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(batch_size=1024):
+                    for row in batch.to_pylist():
+                        yield _from_row(row, record_type)
+        except (pa.ArrowInvalid, OSError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise WorkspaceError(
+                "A parquet file is damaged",
+                seen=f"{file}: {error}",
+                remedy="delete the file and run the step that makes it again",
+            ) from error
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object per line, atomically."""
+    from opadpo.workspace import atomic_write
+
+    atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def arrow_schema(record_type: type[Record]) -> "pa.Schema":
+    """The parquet schema of a record type."""
+    import pyarrow as pa
+
+    return pa.schema([(name, _arrow_type(field.annotation)) for name, field in record_type.model_fields.items()])
+
+
+def _arrow_type(annotation: Any) -> "pa.DataType":
+    import pyarrow as pa
+
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return pa.string()
+    if origin in (Union, types.UnionType):
+        inner = [a for a in get_args(annotation) if a is not type(None)]
+        return _arrow_type(inner[0]) if len(inner) == 1 else pa.string()
+    if origin is list and get_args(annotation)[0] in (int, float, str):
+        return pa.list_({int: pa.int64(), float: pa.float64(), str: pa.string()}[get_args(annotation)[0]])
+    return {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}.get(annotation, pa.string())
+
+
+def _is_json(annotation: Any) -> bool:
+    """True for fields that are stored as JSON text."""
+    origin = get_origin(annotation)
+    if origin is Literal or annotation in (int, float, bool, str):
+        return False
+    if origin in (Union, types.UnionType):
+        inner = [a for a in get_args(annotation) if a is not type(None)]
+        return not (len(inner) == 1 and not _is_json(inner[0]))
+    if origin is list:
+        return get_args(annotation)[0] not in (int, float, str)
+    return not (isinstance(annotation, type) and annotation.__name__ == "datetime")
+
+
+def _to_row(record: Record) -> dict[str, Any]:
+    row = record.model_dump(mode="json")
+    for name, field in type(record).model_fields.items():
+        if _is_json(field.annotation) and row[name] is not None:
+            row[name] = json.dumps(row[name], ensure_ascii=False)
+    return row
+
+
+def _from_row(row: dict[str, Any], record_type: type[R]) -> R:
+    for name, field in record_type.model_fields.items():
+        if _is_json(field.annotation) and row.get(name) is not None:
+            row[name] = json.loads(row[name])
+    return record_type.model_validate(row)

@@ -1,0 +1,1 @@
+"""Text: sentences, spans, word differences and filters."""

@@ -1,0 +1,1 @@
+"""Training: the loss, token weights, image masking and the trainers."""

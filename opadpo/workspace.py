@@ -1,0 +1,446 @@
+"""One folder per project: what is in it, what is done, missing or stale, and how it is written.
+
+An artefact is a folder or file that a step makes. It is written into a staging folder and swapped in whole when it
+is complete, together with a manifest that says what it was made from. A step that is killed finds its staging folder
+again, as long as nothing that it depends on has changed.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field
+
+from opadpo import __version__
+from opadpo.errors import Busy, MissingArtefact, UserError, WorkspaceError, disk_errors
+from opadpo.hashing import digest
+from opadpo.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
+
+RECIPE_FILE = "recipe.yaml"
+MANIFEST_FILE = "manifest.json"
+RESOLVED_RECIPE_FILE = "recipe.resolved.yaml"
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
+
+State = Literal["missing", "partial", "done", "stale"]
+
+
+class Manifest(BaseModel):
+    """What an artefact was made from; stored inside it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    artefact: str
+    """Path relative to the workspace."""
+    step: str
+    """The step that made it."""
+    settings: dict[str, Any]
+    """The values that can change the result."""
+    inputs: dict[str, str]
+    """Path of each artefact that was read -> its fingerprint."""
+    counts: dict[str, int] = Field(default_factory=dict)
+    """What is in it: rows, dropped rows, and the like."""
+    overrides: list[str] = Field(default_factory=list)
+    """`--set` overrides of the command that made it."""
+    started_at: datetime
+    """UTC."""
+    finished_at: datetime
+    """UTC."""
+    version: str = __version__
+    """Version of this package."""
+    content: str = ""
+    """Digest of what was made, where the step knows it (an adapter's weights); empty elsewhere."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of settings, inputs and content: what later steps depend on."""
+        return digest([self.artefact, self.settings, self.inputs, self.content])
+
+
+class Plan(BaseModel):
+    """What an artefact would be made from now; compared with the manifest of what is there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    artefact: str
+    """Path relative to the workspace, for example `adapters/opa`."""
+    step: str
+    """The step that makes it."""
+    settings: dict[str, Any]
+    """The values that can change the result."""
+    inputs: dict[str, str]
+    """Path of each artefact that is read -> its fingerprint."""
+
+    @property
+    def key(self) -> str:
+        """Digest of settings and inputs; names the staging folder."""
+        return digest([self.artefact, self.settings, self.inputs])
+
+    def differences(self, manifest: Manifest) -> list[str]:
+        """Why an artefact with `manifest` is stale: one line per changed setting or input; empty if it is not."""
+        lines = [
+            f"{key} was {_short(old)}, is now {_short(new)}"
+            for key, old, new in _changed(manifest.settings, self.settings)
+        ]
+        for path in sorted({*manifest.inputs, *self.inputs}):
+            if manifest.inputs.get(path) != self.inputs.get(path):
+                lines.append(f"{path} has been made again since" if path in manifest.inputs else f"{path} is new")
+        return lines
+
+
+class Workspace:
+    """A project folder."""
+
+    def __init__(self, root: Path, recipe: Recipe, overrides: list[str] | None = None) -> None:
+        """Use `Workspace.open` or `Workspace.create`."""
+        self.root = root
+        self.recipe = recipe
+        self.overrides = overrides or []
+
+    @classmethod
+    def open(cls, root: Path | str, overrides: list[str] | None = None) -> "Workspace":
+        """Open an existing workspace and read its recipe.
+
+        Raises:
+            WorkspaceError: if the folder is not a workspace.
+            RecipeError: if the recipe has mistakes.
+        """
+        path = Path(root).expanduser()
+        if not (path / RECIPE_FILE).is_file():
+            raise WorkspaceError(
+                "This is not a workspace: it has no recipe.yaml",
+                seen=path,
+                remedy=f"make one with `opadpo init {path} --recipe toy`",
+            )
+        return cls(path.resolve(), load_recipe(path / RECIPE_FILE, overrides), overrides)
+
+    @classmethod
+    def create(cls, root: Path | str, recipe_text: str, overrides: list[str] | None = None) -> "Workspace":
+        """Make a workspace with this recipe. Overrides are written into the recipe file.
+
+        Raises:
+            WorkspaceError: if there is a workspace already, or the folder holds other things.
+            RecipeError: if the recipe has mistakes; nothing is made then.
+        """
+        path = Path(root).expanduser()
+        recipe = parse_recipe(recipe_text, overrides)
+        if path.exists() and not path.is_dir():
+            raise WorkspaceError("The workspace's path is a file", seen=path, remedy="choose another path")
+        if path.is_dir() and any(path.iterdir()):
+            kind = "is a workspace already" if (path / RECIPE_FILE).exists() else "holds other files"
+            raise WorkspaceError(f"The folder {kind}", seen=path, remedy="choose a new or empty folder")
+        with disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+            atomic_write(path / RECIPE_FILE, dump_recipe(recipe) if overrides else recipe_text)
+        return cls(path.resolve(), recipe)
+
+    # -- paths -------------------------------------------------------------------------------------------------
+
+    @property
+    def prompts(self) -> Path:
+        """Prompts (parquet) and images."""
+        return self.root / "prompts"
+
+    @property
+    def rollouts(self) -> Path:
+        """Rollouts (parquet shards)."""
+        return self.root / "rollouts"
+
+    @property
+    def requests_db(self) -> Path:
+        """Every request to the expert."""
+        return self.root / "expert" / "requests.db"
+
+    @property
+    def reviews_db(self) -> Path:
+        """Revisions."""
+        return self.root / "reviews.db"
+
+    def dataset(self, stage: str) -> Path:
+        """Data set of a stage, `opa` or `opadpo`."""
+        return self.root / "datasets" / stage
+
+    def adapter(self, name: str) -> Path:
+        """Adapter folder of a model name.
+
+        Raises:
+            UserError: if the name has other characters than letters, digits, `-` and `_`.
+        """
+        return self.root / "adapters" / checked_name(name)
+
+    def run(self, name: str) -> Path:
+        """Run folder (checkpoints, metrics) of a model name."""
+        return self.root / "runs" / checked_name(name)
+
+    def captions(self, model: str, prompt_set: str) -> Path:
+        """Captions of a model on a set of prompts."""
+        return self.root / "captions" / checked_name(model) / f"{checked_name(prompt_set)}.parquet"
+
+    def evaluation(self, model: str, benchmark: str) -> Path:
+        """Figures of a model on a benchmark."""
+        return self.root / "evaluations" / checked_name(model) / f"{checked_name(benchmark)}.json"
+
+    def jobs(self) -> Path:
+        """Job folders."""
+        return self.root / "jobs"
+
+    # -- state -------------------------------------------------------------------------------------------------
+
+    def manifest(self, artefact: str) -> Manifest | None:
+        """The manifest of an artefact, or None if it is not there or not complete."""
+        path = self._manifest_path(artefact)
+        try:
+            return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError as error:
+            raise WorkspaceError(
+                "A manifest is damaged",
+                seen=path,
+                remedy="delete that file; the step makes its artefact again",
+            ) from error
+
+    def state(self, plan: Plan) -> State:
+        """Whether the artefact of a plan is missing, partly written, done, or stale."""
+        manifest = self.manifest(plan.artefact)
+        if manifest is None:
+            return "partial" if self._staging(plan).exists() else "missing"
+        return "stale" if plan.differences(manifest) else "done"
+
+    def fingerprint(self, artefact: str) -> str:
+        """Fingerprint of a finished artefact, for the `inputs` of a plan; empty if it is not there."""
+        manifest = self.manifest(artefact)
+        return manifest.fingerprint if manifest else ""
+
+    def require(self, artefact: str, remedy: str) -> Manifest:
+        """The manifest of an artefact that a step needs.
+
+        Raises:
+            MissingArtefact: if it is not there; `remedy` says which command makes it.
+        """
+        manifest = self.manifest(artefact)
+        if manifest is None:
+            raise MissingArtefact(f"{artefact} is not there yet", seen=self.root / artefact, remedy=remedy)
+        return manifest
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self, artefact: str) -> Iterator[None]:
+        """Be the only writer of an artefact.
+
+        Raises:
+            Busy: if another process is; the message names it.
+        """
+        folder = self.root / ".locks"
+        name = artefact.replace("/", "--")
+        with disk_errors(folder):
+            folder.mkdir(exist_ok=True)
+            lock = FileLock(folder / f"{name}.lock")
+            owner = folder / f"{name}.owner.json"
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise Busy(
+                    f"Another process is writing {artefact}",
+                    seen=_owner_text(owner),
+                    remedy="wait until it has finished, or end it; then run the command again",
+                ) from error
+        try:
+            atomic_write(
+                owner,
+                json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat()}),
+            )
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+    @contextmanager
+    def writing(self, plan: Plan) -> Iterator["Writer"]:
+        """Write the artefact of a plan; call `Writer.finish` at the end to swap it in.
+
+        If the block ends without `finish` (an error, a kill), the staging folder stays and the same plan finds it
+        again; the artefact in place is untouched until then.
+
+        Raises:
+            Busy: if another process writes the same artefact.
+            DiskFull: if there is no room.
+        """
+        with self.lock(plan.artefact), disk_errors(self.root / plan.artefact):
+            staging = self._staging(plan)
+            for other in staging.parent.glob(f"{_staging_name(plan.artefact)}.*"):
+                if other != staging:
+                    shutil.rmtree(other)
+            staging.mkdir(parents=True, exist_ok=True)
+            started = staging / ".started"
+            if not started.exists():
+                atomic_write(started, datetime.now(UTC).isoformat())
+            yield Writer(self, plan, staging)
+
+    def mark_done(self, plan: Plan, counts: Mapping[str, int], *, started_at: datetime, content: str = "") -> Manifest:
+        """Write the manifest of an artefact that grows in place (a database), when the step has finished.
+
+        The caller holds the artefact's lock.
+        """
+        manifest = Manifest(
+            artefact=plan.artefact,
+            step=plan.step,
+            settings=plan.settings,
+            inputs=plan.inputs,
+            counts=dict(counts),
+            overrides=self.overrides,
+            started_at=started_at,
+            finished_at=datetime.now(UTC),
+            content=content,
+        )
+        with disk_errors(self.root / plan.artefact):
+            atomic_write(self.root / plan.artefact / RESOLVED_RECIPE_FILE, dump_recipe(self.recipe))
+            atomic_write(self._manifest_path(plan.artefact), manifest.model_dump_json(indent=2))
+        return manifest
+
+    def _staging(self, plan: Plan) -> Path:
+        return self.root / ".staging" / f"{_staging_name(plan.artefact)}.{plan.key[:16]}"
+
+    def _manifest_path(self, artefact: str) -> Path:
+        path = self.root / artefact
+        return path.with_name(f".{path.name}.manifest.json") if path.suffix else path / MANIFEST_FILE
+
+
+class Writer:
+    """An artefact being written in its staging folder."""
+
+    def __init__(self, workspace: Workspace, plan: Plan, folder: Path) -> None:
+        """Made by `Workspace.writing`."""
+        self.workspace = workspace
+        self.plan = plan
+        self.folder = folder
+
+    def finish(self, counts: Mapping[str, int], *, content: str = "") -> Manifest:
+        """Add manifest and resolved recipe and swap the staging folder into place.
+
+        For an artefact that is a single file, the staging folder must hold a file of that name.
+        """
+        started = self.folder / ".started"
+        manifest = Manifest(
+            artefact=self.plan.artefact,
+            step=self.plan.step,
+            settings=self.plan.settings,
+            inputs=self.plan.inputs,
+            counts=dict(counts),
+            overrides=self.workspace.overrides,
+            started_at=datetime.fromisoformat(started.read_text()),
+            finished_at=datetime.now(UTC),
+            content=content,
+        )
+        target = self.workspace.root / self.plan.artefact
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = manifest.model_dump_json(indent=2)
+        if target.suffix:
+            # The old manifest goes first: a kill in between leaves "not done", never a manifest of another file.
+            manifest_path = self.workspace._manifest_path(self.plan.artefact)
+            manifest_path.unlink(missing_ok=True)
+            fsync_tree(self.folder)
+            os.replace(self.folder / target.name, target)
+            atomic_write(manifest_path, text)
+            shutil.rmtree(self.folder)
+            return manifest
+        started.unlink()
+        atomic_write(self.folder / RESOLVED_RECIPE_FILE, dump_recipe(self.workspace.recipe))
+        atomic_write(self.folder / MANIFEST_FILE, text)
+        fsync_tree(self.folder)
+        if target.exists():
+            replaced = target.with_name(f".{target.name}.replaced")
+            shutil.rmtree(replaced, ignore_errors=True)
+            os.rename(target, replaced)
+            os.rename(self.folder, target)
+            shutil.rmtree(replaced)
+        else:
+            os.rename(self.folder, target)
+        return manifest
+
+
+def checked_name(name: str) -> str:
+    """`name`, if it may be used in a path.
+
+    Raises:
+        UserError: if it has other characters than letters, digits, `-` and `_`.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise UserError(
+            "A model or set name has characters that are not allowed",
+            seen=name,
+            remedy="use letters, digits, - and _ only",
+        )
+    return name
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part, even after a power cut."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    _fsync_folder(path.parent)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Ask the disk to keep every file below `folder`."""
+    for base, _, files in os.walk(folder):
+        for name in files:
+            with open(os.path.join(base, name), "rb") as stream:
+                os.fsync(stream.fileno())
+        _fsync_folder(Path(base))
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _staging_name(artefact: str) -> str:
+    return artefact.replace("/", "--")
+
+
+def _owner_text(path: Path) -> str:
+    try:
+        owner = json.loads(path.read_text())
+        return f"process {owner['pid']} on {owner['host']} since {owner['since'][:19]} UTC"
+    except (OSError, ValueError, KeyError):
+        return "a process that has just started"
+
+
+def _changed(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, old value, new value) of every difference between two trees of settings."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *[k for k in new if k not in old]]:
+            yield from _changed(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
+    elif old != new:
+        yield prefix, old, new
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
