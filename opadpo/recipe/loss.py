@@ -16,8 +16,8 @@ class LossConfig(Section):
     )
     reduction: Literal["token", "sequence"] = setting(
         "token",
-        "`token`: one logistic per position, as released; `sequence`: one per pair, on the weighted sum over the"
-        " response (the paper's equations).",
+        "`token`: one logistic per position, as released; `sequence`: one per pair, on the weighted sum over"
+        " the response (the paper's equations).",
     )
     standard_pair_coef: float = setting(
         1.0, "Weight of the standard response over the generated one.", ge=0, allow_inf_nan=False
@@ -27,15 +27,15 @@ class LossConfig(Section):
     )
     image_coef: float = setting(
         0.2,
-        "Weight of the image terms: the same response under the clean image over the masked one; 0 switches the"
-        " masked images off.",
+        "Weight of the image terms: the same response under the clean image over the masked one; 0 switches"
+        " the masked images off.",
         ge=0,
         allow_inf_nan=False,
     )
     anchor: Literal["released", "chosen_up", "squared"] | None = setting(
         "released",
-        "Anchor on the chosen rewards. `chosen_up`: push every one above anchor_value; `released`: as the released"
-        " code, which pushes the standard response up and the revised one down; `squared`: keep every one near"
+        "Anchor on the chosen rewards. `released`: as in the released code, which pushes the standard response"
+        " up and the revised one down; `chosen_up`: push both above anchor_value; `squared`: keep both near"
         " anchor_value; none: no anchor.",
     )
     anchor_coef: float = setting(1.0, "Weight of the anchor.", ge=0, allow_inf_nan=False)
