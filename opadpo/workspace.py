@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -231,6 +232,24 @@ class Workspace:
         if manifest is None:
             raise MissingArtefact(f"{artefact} is not there yet", seen=self.root / artefact, remedy=remedy)
         return manifest
+
+    def unfinished(self, plan: Plan) -> Path | None:
+        """The folder with what an unfinished run of a plan has written, or None."""
+        staging = self._staging(plan)
+        return staging if staging.is_dir() else None
+
+    def writer(self, artefact: str) -> dict[str, Any] | None:
+        """Who is writing an artefact now: `pid`, `host`, `since`; None if nobody on this machine is.
+
+        Only reads, so that asking never gets in a writer's way.
+        """
+        path = self.root / ".locks" / f"{_staging_name(artefact)}.owner.json"
+        try:
+            owner = json.loads(path.read_text(encoding="utf-8"))
+            alive = owner["host"] != socket.gethostname() or psutil.pid_exists(owner["pid"])
+        except (OSError, ValueError, KeyError):
+            return None
+        return owner if alive else None
 
     # -- writing -----------------------------------------------------------------------------------------------
 
