@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from opadpo.hashing import file_digest
-from opadpo.recipe import outcome
+from opadpo.recipe import Recipe, outcome
 from opadpo.recipe.training import OpadpoSection
 from opadpo.workspace import Plan, State, Workspace
 
@@ -43,9 +43,19 @@ def expert(workspace: Workspace) -> Plan:
 
 def dataset(workspace: Workspace, stage: Stage, reviews_head: str) -> Plan:
     """A training set; `reviews_head` identifies the newest state of the revisions."""
-    settings = {"build": outcome(workspace.recipe.build)}
+    settings = {
+        "build": outcome(workspace.recipe.build),
+        "needs_reference": needs_reference(workspace.recipe, stage),
+    }
     inputs = {**_inputs(workspace, "prompts", "rollouts"), "reviews.db": reviews_head}
     return Plan(artefact=f"datasets/{stage}", step="build", settings=settings, inputs=inputs)
+
+
+def needs_reference(recipe: Recipe, stage: Stage) -> bool:
+    """Whether rows without a reference answer are of no use to a stage."""
+    if stage == "opa":
+        return "standard" in recipe.train.opa.responses
+    return recipe.train.opadpo.loss.standard_pair_coef > 0
 
 
 class Variant(NamedTuple):
