@@ -134,11 +134,7 @@ class Workspace:
         """
         path = Path(root).expanduser()
         recipe = parse_recipe(recipe_text, overrides)
-        if path.exists() and not path.is_dir():
-            raise WorkspaceError("The workspace's path is a file", seen=path, remedy="choose another path")
-        if path.is_dir() and any(path.iterdir()):
-            kind = "is a workspace already" if (path / RECIPE_FILE).exists() else "holds other files"
-            raise WorkspaceError(f"The folder {kind}", seen=path, remedy="choose a new or empty folder")
+        check_free(path)
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             atomic_write(path / RECIPE_FILE, dump_recipe(recipe) if overrides else recipe_text)
@@ -198,7 +194,7 @@ class Workspace:
 
     def manifest(self, artefact: str) -> Manifest | None:
         """The manifest of an artefact, or None if it is not there or not complete."""
-        path = self._manifest_path(artefact)
+        path = self.manifest_path(artefact)
         try:
             return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
@@ -324,13 +320,14 @@ class Workspace:
         )
         with disk_errors(self.root / plan.artefact):
             atomic_write(self.root / plan.artefact / RESOLVED_RECIPE_FILE, dump_recipe(self.recipe))
-            atomic_write(self._manifest_path(plan.artefact), manifest.model_dump_json(indent=2))
+            atomic_write(self.manifest_path(plan.artefact), manifest.model_dump_json(indent=2))
         return manifest
 
     def _staging(self, plan: Plan) -> Path:
         return self.root / ".staging" / f"{_staging_name(plan.artefact)}.{plan.key[:16]}"
 
-    def _manifest_path(self, artefact: str) -> Path:
+    def manifest_path(self, artefact: str) -> Path:
+        """Where the manifest of an artefact lies: inside a folder, hidden beside a single file."""
         path = self.root / artefact
         return path.with_name(f".{path.name}.manifest.json") if path.suffix else path / MANIFEST_FILE
 
@@ -366,7 +363,7 @@ class Writer:
         text = manifest.model_dump_json(indent=2)
         if target.suffix:
             # The old manifest goes first: a kill in between leaves "not done", never a manifest of another file.
-            manifest_path = self.workspace._manifest_path(self.plan.artefact)
+            manifest_path = self.workspace.manifest_path(self.plan.artefact)
             manifest_path.unlink(missing_ok=True)
             fsync_tree(self.folder)
             os.replace(self.folder / target.name, target)
@@ -386,6 +383,19 @@ class Writer:
         else:
             os.rename(self.folder, target)
         return manifest
+
+
+def check_free(path: Path) -> None:
+    """Check that a workspace can be made at `path`: nothing is there, or an empty folder.
+
+    Raises:
+        WorkspaceError: if something is.
+    """
+    if path.exists() and not path.is_dir():
+        raise WorkspaceError("The workspace's path is a file", seen=path, remedy="choose another path")
+    if path.is_dir() and any(path.iterdir()):
+        kind = "is a workspace already" if (path / RECIPE_FILE).exists() else "holds other files"
+        raise WorkspaceError(f"The folder {kind}", seen=path, remedy="choose a new or empty folder")
 
 
 def checked_name(name: str) -> str:
