@@ -1,2 +1,1 @@
-"""The toy world: the whole method, for real, on a CPU in minutes (scenes, captions, a tiny LLaVA, an expert
-that sees)."""
+"""The toy world: the whole method, for real, on a CPU in minutes with exact truth."""
