@@ -2,7 +2,8 @@
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 _MARKER = re.compile(r"[-*\u2022]|\(?(\d{1,3}|[A-Za-z])[.)]")
 
@@ -21,11 +22,11 @@ def split_sentences(text: str, language: str = "en") -> tuple[Span, ...]:
     Every character that is not white space lies in exactly one span. Boundaries come from `sentencex`
     (abbreviations, decimals, quotes, CJK); a line break always ends a sentence, as in lists.
     """
-    from sentencex import get_sentence_boundaries
-
+    # A compiled module without types.
+    sentencex: Any = import_module("sentencex")
     spans: list[Span] = []
     for line_start, line in _lines(text):
-        for boundary in get_sentence_boundaries(language, line):
+        for boundary in sentencex.get_sentence_boundaries(language, line):
             start, end = boundary["start_index"], boundary["end_index"]
             piece = line[start:end]
             stripped = piece.strip()

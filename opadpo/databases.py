@@ -1,0 +1,142 @@
+"""SQLite files that survive a kill or a power cut, and database errors that say what to do."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import (
+    URL,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    select,
+)
+from sqlalchemy.exc import DBAPIError
+
+from opadpo.errors import Busy, DiskFull, WorkspaceError, disk_errors
+
+LOCK_SECONDS = 30
+"""How long a writer waits for another process's transaction."""
+
+
+def open_sqlite(path: Path, metadata: MetaData, *, version: int, remedy: str) -> Engine:
+    """Open a SQLite file, making it and its tables if needed.
+
+    Write-ahead log (readers and one writer side by side), `synchronous=FULL` (a committed row survives a power
+    cut), foreign keys on. A table `schema_version` holds the version of the tables. Write inside `writing(engine)`.
+
+    Raises:
+        WorkspaceError: if the file is damaged, is another program's, or was made by a newer version of this package;
+            `remedy` says what to do about a damaged file.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)), connect_args={"timeout": LOCK_SECONDS, "isolation_level": None}
+    )
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    try:
+        with database_errors(path, remedy):
+            _ensure_schema(engine, metadata, version, path, remedy)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that takes the write lock at its start, so that two writers queue instead of failing."""
+    with engine.connect().execution_options(immediate=True) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def database_errors(path: Path, remedy: str) -> Iterator[None]:
+    """Turn the database's errors about `path` into messages; `remedy` is for a damaged file.
+
+    Raises:
+        DiskFull: if there is no room.
+        Busy: if another process kept the file locked for `LOCK_SECONDS`.
+        WorkspaceError: for a damaged, foreign, read-only or unreadable file.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if not isinstance(error.orig, sqlite3.Error):
+            raise
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        seen = f"{path}: {error.orig}"
+        if code == sqlite3.SQLITE_FULL:
+            raise DiskFull(
+                "No space left while writing a database",
+                seen=seen,
+                remedy="free some space and run the command again; it continues where it was",
+            ) from error
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise Busy(
+                "Another process keeps a database locked",
+                seen=seen,
+                remedy="wait until it has finished, or end it; then run the command again",
+            ) from error
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
+            raise WorkspaceError(
+                "A database cannot be opened or written", seen=seen, remedy="check the folder's permissions and disk"
+            ) from error
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
+            raise WorkspaceError("A database is damaged", seen=seen, remedy=remedy) from error
+        raise
+
+
+def _configure(connection: sqlite3.Connection, _record: object) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # The driver would begin a transaction only at the first write; then a read before it may see another state.
+    immediate = connection.get_execution_options().get("immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _ensure_schema(engine: Engine, metadata: MetaData, version: int, path: Path, remedy: str) -> None:
+    table = Table("schema_version", MetaData(), Column("version", Integer, primary_key=True))
+    with engine.connect() as connection:
+        found = _found_version(connection, table, path, remedy)
+    if found is None:
+        with writing(engine) as connection:
+            # Another process may have made the tables since the look above.
+            found = _found_version(connection, table, path, remedy)
+            if found is None:
+                metadata.create_all(connection)
+                table.create(connection)
+                connection.execute(insert(table).values(version=version))
+                return
+    if found > version:
+        raise WorkspaceError(
+            "A database was made by a newer version of opadpo",
+            seen=f"{path}: schema version {found}; this version reads up to {version}",
+            remedy="upgrade opadpo",
+        )
+
+
+def _found_version(connection: Connection, table: Table, path: Path, remedy: str) -> int | None:
+    """The schema version in the file; None for a new file."""
+    names = inspect(connection).get_table_names()
+    if not names:
+        return None
+    found = connection.execute(select(table.c.version)).scalar_one_or_none() if table.name in names else None
+    if found is None:
+        raise WorkspaceError("A database has tables that opadpo did not make", seen=path, remedy=remedy)
+    return found
