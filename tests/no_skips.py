@@ -1,0 +1,38 @@
+"""A pytest plugin: where OPADPO_REQUIRE_ALL=1 is set, a skipped test is a failed one.
+
+Continuous integration sets it, so that a missing browser, package or vector file cannot hide what it was to test.
+Tests marked `gpu` may still be skipped: that machine has none.
+"""
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+
+def _forbid(report: pytest.TestReport | pytest.CollectReport) -> None:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+    report.outcome = "failed"
+    report.longrepr = f"OPADPO_REQUIRE_ALL=1 allows no skipped tests; this one says: {reason}"
+
+
+def _required() -> bool:
+    return os.environ.get("OPADPO_REQUIRE_ALL") == "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    expected_failure = hasattr(report, "wasxfail")
+    if _required() and report.skipped and not expected_failure and item.get_closest_marker("gpu") is None:
+        _forbid(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, pytest.CollectReport]:
+    report = yield
+    if _required() and report.skipped:
+        _forbid(report)
+    return report
