@@ -1,0 +1,96 @@
+"""Plain text for people: aligned tables and the summary of a step."""
+
+import shutil
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from opadpo.steps.result import StepResult
+
+NEXT = {
+    "prepare": "opadpo rollout {workspace}",
+    "rollout": "opadpo revise {workspace}",
+    "revise": "opadpo build {workspace}",
+    "build": "opadpo train opa {workspace}",
+    "train opa": "opadpo train opadpo {workspace}",
+    "train opadpo": "opadpo caption {workspace} --model base,opa,opadpo",
+    "caption": "opadpo evaluate {workspace}",
+}
+"""Step -> the command that usually follows."""
+
+
+def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] | None = None, indent: int = 2) -> str:
+    """Columns of text under each other; the last column is wrapped to the terminal's width."""
+    lines = [*([header] if header else []), *rows]
+    if not lines:
+        return ""
+    widths = [max(len(row[column]) for row in lines) for column in range(len(lines[0]) - 1)]
+    offset = indent + sum(width + 2 for width in widths)
+    room = max(shutil.get_terminal_size((100, 24)).columns - offset, 30)
+    text = []
+    for row in lines:
+        start = " " * indent + "".join(cell.ljust(width + 2) for cell, width in zip(row, widths, strict=False))
+        wrapped = textwrap.wrap(row[-1], room, break_long_words=False, break_on_hyphens=False) or [""]
+        text.append((start + wrapped[0]).rstrip())
+        text += [" " * offset + line for line in wrapped[1:]]
+    return "\n".join(text)
+
+
+def number(value: Any) -> str:
+    """A figure as people write it: thousands apart, floats short."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def duration(seconds: float) -> str:
+    """`8.1 s`, `3 min 20 s` or `2 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def words(key: str) -> str:
+    """A key of a result as a label."""
+    return key.replace("_", " ")
+
+
+def summary(result: "StepResult", root: Path | None) -> str:
+    """What a step did: counts, figures, rows left out and why, what was written, and the command that follows."""
+    if result.status == "up_to_date":
+        head = f"{result.step}: everything is there already, nothing to do"
+    else:
+        head = f"{result.step}: done in {duration(result.seconds)}"
+    parts = [head]
+    if result.counts:
+        parts.append(table([(words(key), number(value)) for key, value in result.counts.items()]))
+    if result.figures:
+        parts.append(_figures(result.figures))
+    if result.dropped:
+        rows = [(words(reason), number(count)) for reason, count in result.dropped.items()]
+        parts.append("left out:\n" + table(rows))
+    if result.outputs and result.status == "done":
+        parts.append("wrote " + ", ".join(result.outputs))
+    following = NEXT.get(result.step)
+    if following and root is not None:
+        parts.append("next: " + following.format(workspace=root))
+    return "\n".join(parts)
+
+
+def _figures(figures: Mapping[str, Any]) -> str:
+    """Metrics by name; a mapping of mappings (model -> metric -> value) becomes a table."""
+    nested = {key: value for key, value in figures.items() if isinstance(value, Mapping)}
+    plain = [(words(key), number(value)) for key, value in figures.items() if key not in nested]
+    text = [table(plain)] if plain else []
+    if nested and all(not isinstance(value, Mapping) for inner in nested.values() for value in inner.values()):
+        columns = list(dict.fromkeys(column for inner in nested.values() for column in inner))
+        rows = [(name, *[number(inner.get(column, "")) for column in columns]) for name, inner in nested.items()]
+        text.append(table(rows, header=("", *[words(column) for column in columns])))
+    else:
+        text += [f"  {name}:\n" + _figures(inner) for name, inner in nested.items()]
+    return "\n".join(text)

@@ -1,0 +1,141 @@
+"""What every verb has in common: options, progress, the result, errors and exit statuses."""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
+
+from opadpo.cli import layout, reporting
+from opadpo.cli.options import COMMON, STEP, WorkspacePath
+
+if TYPE_CHECKING:
+    from opadpo.steps.result import StepResult
+    from opadpo.workspace import Workspace
+
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+
+
+class Outcome(NamedTuple):
+    """What a verb hands back to be shown."""
+
+    data: Mapping[str, Any]
+    """The result for `--json`."""
+    text: str
+    """The same for people."""
+    exit_status: int = 0
+    """0, or 1 where the verb itself is a question that can be answered with no (`doctor`)."""
+    always: bool = False
+    """True where the text is what the user asked for, so that `--quiet` does not silence it."""
+
+
+@dataclass
+class Run:
+    """One call of a verb: the workspace's path and the options that all steps share."""
+
+    verb: str
+    """Name of the verb, for messages."""
+    root: Path | None = None
+    """The workspace's folder; None for verbs without one."""
+    overrides: list[str] = field(default_factory=list)
+    """`--set section.key=value`."""
+    as_json: bool = False
+    """`--json`."""
+    quiet: bool = False
+    """`--quiet`."""
+    offline: bool = False
+    """`--offline`, or the hub's own environment variable."""
+
+    @functools.cached_property
+    def workspace(self) -> "Workspace":
+        """The opened workspace.
+
+        Raises:
+            WorkspaceError: if the folder is not a workspace.
+            RecipeError: if the recipe or an override is wrong.
+        """
+        from opadpo.workspace import Workspace
+
+        assert self.root is not None
+        return Workspace.open(self.root, self.overrides)
+
+    @functools.cached_property
+    def progress(self) -> reporting.CommandProgress:
+        """Where the step tells how far it is."""
+        return reporting.CommandProgress(quiet=self.quiet)
+
+
+def verb(
+    name: str | None = None, options: Mapping[str, tuple[Any, Any]] = COMMON
+) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
+    """Decorate `function(run, ...) -> Outcome` into a callback for typer.
+
+    If `options` has those of a step, the parameter `run` becomes the argument WORKSPACE; else it disappears from the
+    command line. The shared options follow the function's own.
+    """
+
+    def decorate(function: Callable[..., Outcome]) -> Callable[..., None]:
+        label = name or function.__name__
+        parameters = _merged_parameters(function, options)
+
+        @functools.wraps(function)
+        def callback(**arguments: Any) -> None:
+            shared = {key: arguments.pop(key) for key in options}
+            shared["overrides"] = shared.get("overrides") or []
+            run = Run(verb=label, root=arguments.pop("workspace", None), **shared)
+            _set_environment(run)
+            with reporting.errors(label, run.root, as_json=run.as_json):
+                outcome = function(run, **arguments)
+                if run.as_json:
+                    reporting.print_json({**outcome.data, "exit": outcome.exit_status})
+                elif outcome.always or not run.quiet:
+                    typer.echo(outcome.text)
+            if outcome.exit_status:
+                raise typer.Exit(outcome.exit_status)
+
+        callback.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
+        callback.__annotations__ = {p.name: p.annotation for p in parameters}
+        return callback
+
+    return decorate
+
+
+def step(
+    options: Mapping[str, tuple[Any, Any]] = STEP,
+) -> Callable[[Callable[..., "StepResult"]], Callable[..., None]]:
+    """Decorate `function(run, ...) -> StepResult` into a callback for typer with WORKSPACE and the steps' options."""
+
+    def decorate(function: Callable[..., "StepResult"]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def shown(run: Run, **arguments: Any) -> Outcome:
+            result = function(run, **arguments)
+            run.progress.warn_of_rest(result.warnings)
+            return Outcome(result.model_dump(mode="json"), layout.summary(result, run.root))
+
+        return verb(options=options)(shown)
+
+    return decorate
+
+
+def _merged_parameters(function: Callable[..., Any], options: Mapping[str, tuple[Any, Any]]) -> list[inspect.Parameter]:
+    """The function's parameters with `run` replaced, then the shared options."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    merged = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name != "run":
+            merged.append(parameter.replace(kind=kind))
+        elif "overrides" in options:
+            merged.append(inspect.Parameter("workspace", kind, annotation=WorkspacePath))
+    merged += [inspect.Parameter(key, kind, annotation=a, default=default) for key, (a, default) in options.items()]
+    return merged
+
+
+def _set_environment(run: Run) -> None:
+    """What heavy packages read when they are imported."""
+    if run.offline:
+        os.environ.update(dict.fromkeys(OFFLINE_VARIABLES, "1"))
+    run.offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")

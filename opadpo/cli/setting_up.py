@@ -1,0 +1,108 @@
+"""Verbs before the first step: a new workspace, recipes, what is installed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opadpo.cli import layout
+from opadpo.cli.completion import complete_recipes
+from opadpo.cli.options import COMMON, STEP, RecipeName
+from opadpo.cli.running import Outcome, Run, verb
+
+
+@verb(options={key: value for key, value in STEP.items() if key != "offline"})
+def init(
+    run: Run,
+    recipe: RecipeName = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="WORKSPACE",
+            help="Take over what another workspace has made and the new recipe leaves valid (hard links where the"
+            " disk allows). Without --recipe its recipe is taken as well.",
+            show_default=False,
+        ),
+    ] = None,
+) -> Outcome:
+    """Make a workspace: a folder with a recipe.
+
+    --set writes the values into the new recipe file. With --from, prompts, the pinned base model, rollouts,
+    revisions, data sets and adapters are linked as long as they would come out the same under the new recipe;
+    the rest is made again by its step.
+    """
+    from opadpo.steps.init import init as make
+
+    assert run.root is not None
+    result = make(run.root, recipe, source=source, overrides=run.overrides, progress=run.progress)
+    made = f"made {run.root} with " + ", ".join(["recipe.yaml", *result.outputs])
+    following = f"next: look at {run.root / 'recipe.yaml'}, then run `opadpo status {run.root}`"
+    return Outcome(result.model_dump(mode="json"), f"{made}\n{following}")
+
+
+@verb(options=COMMON)
+def doctor(
+    run: Run,
+    recipe: RecipeName = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Check the disk under this workspace, and its recipe.", show_default=False),
+    ] = None,
+) -> Outcome:
+    """Check this machine: what is missing, what that costs you.
+
+    Each line that is not ok comes with what to do.
+    Exit status 1 if something is missing that the package or the recipe cannot work without.
+    """
+    from opadpo.doctor import examine
+
+    report = examine(recipe=recipe, workspace=workspace)
+    text = [layout.table([(check.state, check.name, check.seen) for check in report.checks])]
+    for check in report.checks:
+        if check.state != "ok":
+            text.append(f"\n{check.name}: {check.cost}\n" + layout.table([(f"-> {check.remedy}",)]))
+    text.append("\n" + report.verdict)
+    return Outcome(report.as_dict(), "\n".join(text), exit_status=1 if report.missing else 0, always=True)
+
+
+@verb(options=COMMON)
+def recipe(
+    run: Run,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="Print this recipe (or .yaml file) instead.",
+            autocompletion=complete_recipes,
+            show_default=False,
+        ),
+    ] = None,
+    section: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Only settings below this key, for example train.opa.", show_default=False),
+    ] = None,
+) -> Outcome:
+    """List all settings with their meaning, or print a recipe."""
+    from opadpo.errors import UserError
+    from opadpo.recipe import describe, parse_recipe, preset_names, preset_text
+
+    if name is not None:
+        text = preset_text(name)
+        return Outcome(
+            {"recipe": name, "settings": parse_recipe(text).model_dump(mode="json")}, text.rstrip(), always=True
+        )
+    infos = [i for i in describe() if section is None or i.key == section or i.key.startswith(f"{section}.")]
+    if not infos:
+        known = ", ".join(dict.fromkeys(info.key.partition(".")[0] for info in describe()))
+        raise UserError("There is no such section", seen=section, remedy=f"use one of {known}")
+    lines = [f"{info.key}  ({info.type}) = {info.default}\n{layout.table([(info.help,)], indent=4)}" for info in infos]
+    lines.append(f"\nRecipes: {', '.join(preset_names())}. `opadpo recipe NAME` prints one.")
+    return Outcome({"settings": [i._asdict() for i in infos], "recipes": preset_names()}, "\n".join(lines), always=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    app.command()(init)
+    app.command()(doctor)
+    app.command()(recipe)

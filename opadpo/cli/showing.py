@@ -1,0 +1,63 @@
+"""Verbs that show a workspace."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import typer
+
+from opadpo.cli import layout
+from opadpo.cli.options import STEP
+from opadpo.cli.running import Outcome, Run, verb
+
+if TYPE_CHECKING:
+    from opadpo.steps.status import ArtefactStatus, WorkspaceStatus
+
+COLOURS = {"done": typer.colors.GREEN, "stale": typer.colors.YELLOW, "partial": typer.colors.CYAN}
+
+
+@verb(options=STEP)
+def status(run: Run) -> Outcome:
+    """Say what is done, missing or stale, why, and what comes next."""
+    from opadpo.steps.status import status as look
+
+    found = look(run.workspace)
+    return Outcome(found.model_dump(mode="json"), status_text(found), always=True)
+
+
+def status_text(found: "WorkspaceStatus") -> str:
+    """The table of `opadpo status`."""
+    rows: list[tuple[str, ...]] = []
+    for artefact in found.artefacts:
+        rows.append((artefact.state, artefact.artefact, _when(artefact.finished_at), _contents(artefact)))
+        rows += [("", "", "", f"- {reason}") for reason in artefact.reasons]
+    lines = layout.table(rows, header=("state", "artefact", "made", "")).splitlines()
+    text = [f"{found.workspace}  (recipe {found.recipe})", ""]
+    for line in lines:
+        state = line[2:].partition(" ")[0]
+        text.append(typer.style(line, fg=COLOURS[state]) if state in COLOURS else line)
+    text += ["", f"next: {found.next}" if found.next else "Everything is there and up to date."]
+    return "\n".join(text)
+
+
+def _contents(artefact: "ArtefactStatus") -> str:
+    parts = [f"{layout.number(value)} {layout.words(key)}" for key, value in artefact.counts.items() if value]
+    if artefact.writer:
+        parts.append(f"being written by {artefact.writer}")
+    if artefact.overrides:
+        parts.append("with " + " ".join(f"--set {override}" for override in artefact.overrides))
+    return ", ".join(parts)
+
+
+def _when(moment: datetime | None) -> str:
+    if moment is None:
+        return ""
+    age = (datetime.now(UTC) - moment).total_seconds()
+    for unit, seconds in (("d", 86400), ("h", 3600), ("min", 60)):
+        if age >= seconds:
+            return f"{age // seconds:.0f} {unit} ago"
+    return "just now"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    app.command()(status)

@@ -1,0 +1,311 @@
+"""What a workspace has: missing, partly made, done or stale, why, and which command comes next."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from opadpo.errors import RecipeError
+from opadpo.recipe import load_recipe
+from opadpo.steps import plans
+from opadpo.workspace import RECIPE_FILE, Manifest, Plan, State, Workspace
+
+MAIN_ADAPTERS = ("opa", "opadpo")
+"""Adapters that the method asks for; others are listed once they exist."""
+
+DEFAULT_SET = "heldout"
+REVIEWS = "reviews.db"
+PIN = "base.json"
+
+
+class ArtefactStatus(BaseModel):
+    """One artefact of a workspace."""
+
+    model_config = ConfigDict(frozen=True)
+
+    artefact: str
+    """Path relative to the workspace."""
+    state: State
+    """missing, partial (a run was stopped, or runs now), done, or stale (made from what has changed since)."""
+    reasons: list[str] = Field(default_factory=list)
+    """Why it is stale: one line per changed setting or input."""
+    counts: dict[str, int] = Field(default_factory=dict)
+    """What is in it; of a partial one, what an unfinished run has written."""
+    finished_at: datetime | None = None
+    """When it was made (UTC)."""
+    overrides: list[str] = Field(default_factory=list)
+    """`--set` overrides that it was made with; it is compared with the recipe and these."""
+    writer: str | None = None
+    """The process that writes it now."""
+    command: str | None = None
+    """The command that makes it (again); None for reviews, which people make."""
+
+
+class WorkspaceStatus(BaseModel):
+    """Everything that a workspace has or should have, in the order of the method."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workspace: str
+    """Its folder."""
+    recipe: str
+    """The recipe's name."""
+    artefacts: list[ArtefactStatus]
+    """In the order in which they are made."""
+    next: str | None
+    """The command to run next; None if nothing is missing or stale."""
+
+    def __getitem__(self, artefact: str) -> ArtefactStatus:
+        """The status of an artefact by its path.
+
+        Raises:
+            KeyError: if it neither exists nor is asked for by the method.
+        """
+        for status in self.artefacts:
+            if status.artefact == artefact:
+                return status
+        raise KeyError(artefact)
+
+
+def status(workspace: Workspace) -> WorkspaceStatus:
+    """Compare everything in a workspace with its recipe. Reads only, whoever writes meanwhile.
+
+    Raises:
+        WorkspaceError: if a manifest or the reviews are damaged.
+    """
+    survey = _Survey(workspace)
+    found = [survey.look_at(artefact) for artefact in artefacts(workspace)]
+    return WorkspaceStatus(
+        workspace=str(workspace.root), recipe=workspace.recipe.name, artefacts=found, next=_next(found)
+    )
+
+
+def artefacts(workspace: Workspace) -> list[str]:
+    """Paths of all artefacts that exist or that the method asks for, in the order in which they are made."""
+    adapters = [*MAIN_ADAPTERS, *_names(workspace.root / "adapters"), *_unfinished_adapters(workspace)]
+    adapters = sorted(dict.fromkeys(adapters), key=lambda name: (name not in MAIN_ADAPTERS, name))
+    models = [plans.BASE, *adapters]
+    wanted = _has_heldout(workspace)
+    captions = [f"captions/{model}/{DEFAULT_SET}.parquet" for model in models if wanted]
+    captions += _files(workspace.root / "captions", "*/*.parquet")
+    evaluations = [f"evaluations/{m}/{b}.json" for m in models for b in workspace.recipe.evaluate.benchmarks if wanted]
+    evaluations += _files(workspace.root / "evaluations", "*/*.json")
+    return [
+        "prompts",
+        PIN,
+        "rollouts",
+        "expert",
+        REVIEWS,
+        "datasets/opa",
+        "datasets/opadpo",
+        *[f"adapters/{name}" for name in adapters],
+        *dict.fromkeys(captions),
+        *dict.fromkeys(evaluations),
+    ]
+
+
+def plan_for(workspace: Workspace, artefact: str, manifest: Manifest | None) -> Plan | None:
+    """The plan of an artefact by its path; `manifest` tells how an adapter or a figure was asked for.
+
+    None for what has no plan (`base.json`, `reviews.db`).
+    """
+    from opadpo.review.store import reviews_head
+
+    settings: dict[str, Any] = manifest.settings if manifest else {}
+    kind, _, rest = artefact.partition("/")
+    if kind == "prompts":
+        return plans.prompts(workspace)
+    if kind == "rollouts":
+        return plans.rollouts(workspace)
+    if kind == "expert":
+        return plans.expert(workspace)
+    if kind == "datasets":
+        return plans.dataset(workspace, "opa" if rest == "opa" else "opadpo", reviews_head(workspace.reviews_db))
+    if kind == "adapters":
+        stage = settings.get("stage") or ("opa" if rest == "opa" else "opadpo")
+        name, what = plans.variant(stage, rest, settings.get("from"))
+        return plans.adapter(workspace, name, what)
+    model, _, file = rest.partition("/")
+    if kind == "captions":
+        return plans.captions(workspace, model, Path(file).stem)
+    if kind == "evaluations":
+        return plans.evaluation(workspace, model, Path(file).stem, settings.get("set") or DEFAULT_SET)
+    return None
+
+
+class _Survey:
+    """Looks at artefacts in order; what comes later knows the states of what came before."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.states: dict[str, State] = {}
+        self._opened: dict[tuple[str, ...], Workspace] = {(): workspace}
+
+    def look_at(self, artefact: str) -> ArtefactStatus:
+        if artefact == PIN:
+            found = self._pin()
+        elif artefact == REVIEWS:
+            found = self._reviews()
+        else:
+            found = self._planned(artefact)
+        self.states[artefact] = found.state
+        return found
+
+    def _planned(self, artefact: str) -> ArtefactStatus:
+        manifest = self.workspace.manifest(artefact)
+        overrides = manifest.overrides if manifest else []
+        owner = self.workspace.writer(artefact)
+        writer = f"process {owner['pid']} on {owner['host']}" if owner else None
+        try:
+            workspace = self._with(overrides)
+        except RecipeError as error:
+            reasons = [f"its --set {' '.join(overrides)} no longer fits the recipe: {error.problems[0]}"]
+            return ArtefactStatus(artefact=artefact, state="stale", reasons=reasons, overrides=overrides, writer=writer)
+        plan = plan_for(workspace, artefact, manifest)
+        assert plan is not None
+        command = _command(workspace.root, artefact, plan, overrides)
+        if manifest is None:
+            counts = _written(workspace, plan)
+            state: State = "missing" if counts is None and writer is None else "partial"
+            return ArtefactStatus(artefact=artefact, state=state, counts=counts or {}, writer=writer, command=command)
+        reasons = self._reasons(plan, manifest)
+        return ArtefactStatus(
+            artefact=artefact,
+            state="stale" if reasons else "done",
+            reasons=reasons,
+            counts=manifest.counts,
+            finished_at=manifest.finished_at,
+            overrides=overrides,
+            writer=writer,
+            command=command,
+        )
+
+    def _reasons(self, plan: Plan, manifest: Manifest) -> list[str]:
+        """Why the artefact is stale: what has changed, what is gone, and what is itself stale."""
+        gone = [path for path in plan.inputs if self.states.get(path) in ("missing", "partial")]
+        reasons = [f"{path} is not there any more" for path in gone]
+        reasons += [line for line in plan.differences(manifest) if line.partition(" ")[0] not in gone]
+        stale = [path for path in plan.inputs if self.states.get(path) == "stale"]
+        return reasons + [f"made from {path}, which is stale" for path in stale]
+
+    def _pin(self) -> ArtefactStatus:
+        from opadpo.errors import MissingArtefact, ModelError
+        from opadpo.models.base import read_pin
+
+        command = f"opadpo prepare {shlex.quote(str(self.workspace.root))}"
+        path = self.workspace.root / PIN
+        if not path.is_file():
+            return ArtefactStatus(artefact=PIN, state="missing", command=command)
+        finished = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+        try:
+            read_pin(self.workspace)
+        except (MissingArtefact, ModelError) as error:
+            reason = error.what if error.seen is None else f"{error.what}: {error.seen}"
+            return ArtefactStatus(artefact=PIN, state="stale", reasons=[reason], finished_at=finished, command=command)
+        return ArtefactStatus(artefact=PIN, state="done", finished_at=finished, command=command)
+
+    def _reviews(self) -> ArtefactStatus:
+        from opadpo.review.store import ReviewStore
+
+        path = self.workspace.reviews_db
+        counts: dict[str, int] = {}
+        if path.exists():
+            with ReviewStore.open(path) as store:
+                counts = store.counts()
+        if not counts.get("revisions"):
+            return ArtefactStatus(artefact=REVIEWS, state="missing")
+        # Imported or human revisions stand without the expert; the expert's own are as stale as its requests.
+        stale = self.states.get("expert") == "stale"
+        return ArtefactStatus(
+            artefact=REVIEWS,
+            state="stale" if stale else "done",
+            reasons=["made from expert, which is stale"] if stale else [],
+            counts=counts,
+            finished_at=datetime.fromtimestamp(path.stat().st_mtime).astimezone(),
+        )
+
+    def _with(self, overrides: Sequence[str]) -> Workspace:
+        """The workspace as the command that made an artefact saw it."""
+        key = tuple(overrides)
+        if key not in self._opened:
+            recipe = load_recipe(self.workspace.root / RECIPE_FILE, list(overrides))
+            self._opened[key] = Workspace(self.workspace.root, recipe, list(overrides))
+        return self._opened[key]
+
+
+def _written(workspace: Workspace, plan: Plan) -> dict[str, int] | None:
+    """What an unfinished run has written; None if there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if plan.artefact == "expert":
+        return {} if workspace.requests_db.exists() else None
+    folder = workspace.unfinished(plan)
+    checkpoints = list((workspace.root / "runs" / Path(plan.artefact).name).glob("checkpoint-*"))
+    if plan.artefact.startswith("adapters/") and checkpoints:
+        return {"updates": max(int(path.name.rpartition("-")[2]) for path in checkpoints)}
+    if folder is None:
+        return None
+    rows = 0
+    for part in folder.rglob("*.parquet"):
+        # A part that is just being written has no footer yet.
+        try:
+            rows += pq.read_metadata(part).num_rows
+        except (pa.ArrowInvalid, OSError):
+            continue
+    return {"rows": rows} if rows else {}
+
+
+def _command(root: Path, artefact: str, plan: Plan, overrides: Sequence[str]) -> str:
+    """The command line that makes an artefact."""
+    words = ["opadpo", *plan.step.split(), str(root)]
+    kind, _, rest = artefact.partition("/")
+    if kind == "adapters":
+        stage, start = plan.settings["stage"], plan.settings["from"]
+        if rest != stage:
+            words += ["--name", rest]
+        if plans.variant(stage, rest, None)[1].start != start:
+            words += ["--from", start]
+    elif kind in ("captions", "evaluations"):
+        model, _, file = rest.partition("/")
+        words += ["--model", model]
+        prompt_set = Path(file).stem if kind == "captions" else plan.settings["set"]
+        words += ["--benchmark", Path(file).stem] if kind == "evaluations" else []
+        words += ["--set", prompt_set] if prompt_set != DEFAULT_SET else []
+    for override in overrides:
+        words += ["--set", override]
+    return shlex.join(words)
+
+
+def _next(found: Sequence[ArtefactStatus]) -> str | None:
+    """The command for the first artefact that is not done and that a command can make."""
+    states = {status.artefact: status.state for status in found}
+    for status in found:
+        if status.state == "done" or status.command is None:
+            continue
+        # Revisions that were imported or made by people need no expert.
+        if status.artefact == "expert" and status.state == "missing" and states[REVIEWS] == "done":
+            continue
+        return status.command
+    return None
+
+
+def _has_heldout(workspace: Workspace) -> bool:
+    manifest = workspace.manifest("prompts")
+    return (manifest.counts.get(DEFAULT_SET, 1) if manifest else workspace.recipe.prepare.heldout_size) > 0
+
+
+def _unfinished_adapters(workspace: Workspace) -> Iterator[str]:
+    for path in (workspace.root / "runs").glob("*/checkpoint-*"):
+        yield path.parent.name
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".") if folder.is_dir() else []
+
+
+def _files(folder: Path, pattern: str) -> list[str]:
+    return sorted(f"{folder.name}/{path.relative_to(folder)}" for path in folder.glob(pattern) if path.name[0] != ".")
