@@ -1,8 +1,9 @@
 """Records in parquet files: one column per field; nested fields as JSON text."""
 
+import itertools
 import json
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -14,18 +15,24 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Record)
 
+_ROW_GROUP = 2048
 
-def write_records(path: Path, records: Sequence[Record], record_type: type[Record]) -> None:
-    """Write one parquet file atomically; `record_type` fixes the columns even if there are no records."""
+
+def write_records(path: Path, records: Iterable[Record], record_type: type[Record]) -> None:
+    """Write one parquet file atomically; `record_type` fixes the columns even if there are no records.
+
+    Records may be a generator: memory stays at one row group.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = arrow_schema(record_type)
-    rows = [_to_row(record) for record in records]
-    table = pa.Table.from_pylist(rows, schema=schema)
     temporary = path.with_name(f".{path.name}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, temporary, compression="zstd")
+    remaining = iter(records)
+    with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        while group := [_to_row(record) for record in itertools.islice(remaining, _ROW_GROUP)]:
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
     temporary.replace(path)
 
 

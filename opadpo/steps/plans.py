@@ -4,12 +4,11 @@ Each function returns the `Plan` of one artefact as it would be made now: the se
 fingerprints of what it is made from.
 """
 
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from opadpo.hashing import file_digest
 from opadpo.recipe import Recipe, outcome
 from opadpo.recipe.training import OpadpoSection
+from opadpo.steps.sources import source_digest
 from opadpo.workspace import Plan, State, Workspace
 
 Stage = Literal["opa", "opadpo"]
@@ -22,10 +21,18 @@ def prompts(workspace: Workspace) -> Plan:
     """Prompts and images."""
     recipe = workspace.recipe
     settings: dict[str, Any] = {"seed": recipe.seed, "prepare": outcome(recipe.prepare)}
-    source = Path(recipe.prepare.source.path or "").expanduser()
-    if recipe.prepare.source.path and source.is_file():
-        settings["source_digest"] = file_digest(source)
+    found = source_digest(recipe.prepare.source) or _source_digest_then(workspace, settings["prepare"]["source"])
+    if found:
+        settings["source_digest"] = found
     return Plan(artefact="prompts", step="prepare", settings=settings, inputs={})
+
+
+def _source_digest_then(workspace: Workspace, source: dict[str, Any]) -> str | None:
+    """What the data source was when prompts were made from it: they stay good where it is not at hand any more."""
+    manifest = workspace.manifest("prompts")
+    if manifest is None or manifest.settings.get("prepare", {}).get("source") != source:
+        return None
+    return manifest.settings.get("source_digest")
 
 
 def rollouts(workspace: Workspace) -> Plan:
@@ -116,7 +123,7 @@ def opadpo_section(workspace: Workspace, what: Variant) -> OpadpoSection:
 
 def captions(workspace: Workspace, model: str, prompt_set: str) -> Plan:
     """A model's captions of a set of prompts."""
-    settings = {**_model_settings(workspace), "caption": outcome(workspace.recipe.caption), "model": model}
+    settings = {**_model_settings(workspace), "caption": outcome(workspace.recipe.caption), "of": model}
     needed = ["prompts"] if model == BASE else ["prompts", f"adapters/{model}"]
     return Plan(
         artefact=f"captions/{model}/{prompt_set}.parquet",
