@@ -16,6 +16,10 @@ from opadpo.workspace import atomic_write
 TEXT, MUTED, LINE, GOOD, BAD = "#1a1d23", "#565e6c", "#e2e5ea", "#0a6859", "#a82f10"
 
 
+FIGURES = ("tradeoff.png", "on_policy.png", "before_and_after.png")
+"""Names of the figures in a workspace's `figures/` folder."""
+
+
 class Series(NamedTuple):
     """How a model is drawn."""
 

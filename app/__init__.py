@@ -1,0 +1,1 @@
+"""The browser app: the workspace's state and its rollouts with images and revisions."""

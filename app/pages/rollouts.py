@@ -1,0 +1,127 @@
+"""The rollouts tab: a gallery with filters beside it, and the record that is open."""
+
+from html import escape
+from math import ceil
+from typing import Any
+
+import gradio as gr
+
+from app.library import SORTS, Entry, Library, Query, Sort
+from app.markup import body, empty, facts, header, image, score_chip, sentences
+
+PAGE_SIZE = 24
+FINISH = {"stop": "Finished", "length": "Cut at limit"}
+SCORES = [("1", 1), ("2", 2), ("3", 3), ("4", 4), ("Not revised", 5)]
+
+OPEN_RECORD = """
+element.addEventListener('click', event => {
+  const card = event.target.closest('[data-record]');
+  if (!card) return;
+  element.querySelectorAll('[aria-current]').forEach(other => other.removeAttribute('aria-current'));
+  card.setAttribute('aria-current', 'true');
+  const url = new URL(window.location);
+  url.searchParams.set('record', card.dataset.record);
+  window.history.replaceState(null, '', url);
+  trigger('click', { record: card.dataset.record });
+});
+"""
+
+
+def build(library: Library, page: gr.Blocks) -> None:
+    """Draw the tab inside an open page."""
+    gr.HTML(header("Rollouts", library.workspace.root.name), apply_default_css=False)
+    with gr.Row(elem_classes="o-page", equal_height=False):
+        with gr.Column(elem_classes="o-rail", min_width=176):
+            search = gr.Textbox(label="Search text", placeholder="cup", elem_id="search")
+            sort = gr.Dropdown(list(SORTS), value=SORTS[0], label="Sort", elem_id="sort")
+            scores = gr.CheckboxGroup(SCORES, label="Lowest score", elem_id="scores")
+            finish = gr.CheckboxGroup([(v, k) for k, v in FINISH.items()], label="Finish", elem_id="finish")
+        with gr.Column(elem_classes="o-center"):
+            gallery = gr.HTML(apply_default_css=False, elem_id="gallery", js_on_load=OPEN_RECORD)
+            with gr.Row():
+                back = gr.Button("Previous page", size="sm", elem_id="previous")
+                forward = gr.Button("Next page", size="sm", elem_id="next")
+        with gr.Column(elem_classes="o-drawer"):
+            drawer = gr.HTML(apply_default_css=False, elem_id="record")
+    number = gr.State(0)
+    filters = [search, scores, finish, sort]
+
+    def show(page: int, text: str, wanted: list[int], ends: list[str], order: Sort) -> tuple[str, int]:
+        return _gallery(library, Query(text or "", wanted or [], ends or [], order), page)
+
+    def first(*values):
+        return show(0, *values)
+
+    def opened(request: gr.Request) -> str:
+        return record(library, request.query_params.get("record"))
+
+    def clicked(event: gr.EventData) -> str:
+        return record(library, event._data["record"])
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    page.load(first, filters, [gallery, number], **quiet)
+    page.load(opened, None, drawer, **quiet)
+    for control in filters:
+        control.change(first, filters, [gallery, number], trigger_mode="always_last", **quiet)
+    back.click(lambda n, *v: show(n - 1, *v), [number, *filters], [gallery, number], **quiet)
+    forward.click(lambda n, *v: show(n + 1, *v), [number, *filters], [gallery, number], **quiet)
+    gallery.click(clicked, None, drawer, **quiet)
+
+
+def record(library: Library, rollout_id: str | None) -> str:
+    """The open record as HTML: image, question, sentences with what the expert changed, where it comes from."""
+    if not rollout_id:
+        return empty("No record is open", "Choose one from the gallery.")
+    entry = library.entries().get(rollout_id)
+    if entry is None:
+        return empty("There is no such record in this workspace", rollout_id)
+    rollout, prompt = entry.rollout, entry.prompt
+    text = sentences(entry.revision) if entry.revision else f"<p>{escape(rollout.response)}</p>"
+    heading = "Response and revision" if entry.revision else "Response"
+    reference = f'<section><h3 class="label">Reference</h3><p>{escape(prompt.reference)}</p></section>'
+    details = [
+        ("Model", f"{rollout.model}, {rollout.adapter}"),
+        ("Sampling", _sampling(entry)),
+        ("Source", f"{prompt.source}, {prompt.subset}, sample {rollout.sample_index + 1}"),
+        ("Length", f"{len(rollout.response_token_ids)} tokens, {FINISH[rollout.finish_reason].lower()}"),
+    ]
+    if entry.revision:
+        when = entry.revision.created_at.strftime("%d %b %Y %H:%M UTC")
+        details.append(("Revised by", f"{entry.revision.author} ({entry.revision.author_kind}), {when}"))
+    return body(
+        f'<article class="panel o-record"><h2 class="mono">{escape(rollout.rollout_id)}</h2>'
+        f'<div class="well">{image(prompt.prompt_id, "")}</div>'
+        f'<section><h3 class="label">Question</h3><p>{escape(prompt.question)}</p></section>'
+        f'<section><h3 class="label">{heading}</h3>{text}</section>'
+        f"{reference if prompt.reference else ''}{facts(details)}</article>"
+    )
+
+
+def _gallery(library: Library, query: Query, page: int) -> tuple[str, int]:
+    total = len(library.entries())
+    if not total:
+        return empty("No rollouts yet", f"Run  opadpo rollout {library.workspace.root}"), 0
+    found = library.find(query)
+    if not found:
+        return empty("No record matches these filters", "Clear the search or the filters."), 0
+    pages = ceil(len(found) / PAGE_SIZE)
+    page = min(max(page, 0), pages - 1)
+    cards = "".join(f"<li>{_card(entry)}</li>" for entry in found[page * PAGE_SIZE : (page + 1) * PAGE_SIZE])
+    title = f'<h1 class="num">{len(found):,} <span class="muted">of {total:,}, page {page + 1} of {pages}</span></h1>'
+    return body(f'{title}<ol class="o-cards">{cards}</ol>'), page
+
+
+def _card(entry: Entry) -> str:
+    chips = "".join(score_chip(s) for s in entry.revision.sentences) if entry.revision else "not revised"
+    return (
+        f'<button type="button" class="o-card panel" data-record="{escape(entry.rollout.rollout_id)}">'
+        f'<span class="pic">{image(entry.prompt.prompt_id, "")}</span><span class="tx">{escape(entry.rollout.response)}'
+        f'</span><span class="ft muted">{chips}</span></button>'
+    )
+
+
+def _sampling(entry: Entry) -> str:
+    sampling = entry.rollout.sampling
+    if sampling.temperature == 0:
+        return "greedy"
+    return f"temperature {sampling.temperature:g}, top-k {sampling.top_k}, top-p {sampling.top_p:g}"

@@ -1,0 +1,66 @@
+"""The workspace tab: what is done, missing and stale, and what to do next."""
+
+from html import escape
+
+import gradio as gr
+
+from app.library import Library
+from app.markup import badge, body, header
+from opadpo.errors import OpadpoError
+from opadpo.plots import FIGURES
+from opadpo.steps.status import ArtefactStatus, status
+from opadpo.workspace import Workspace
+
+
+def build(library: Library, page: gr.Blocks) -> None:
+    """Draw the tab inside an open page."""
+    gr.HTML(header("Workspace", library.workspace.root.name), apply_default_css=False)
+    content = gr.HTML(apply_default_css=False, elem_id="state")
+    page.load(lambda: render(library), None, content, show_progress="hidden", api_visibility="private")
+    gr.Timer(5).tick(lambda: render(library), None, content, show_progress="hidden", api_visibility="private")
+
+
+def render(library: Library) -> str:
+    """The state as HTML; a mistake in the recipe is shown in its place."""
+    try:
+        workspace = Workspace.open(library.workspace.root)
+        return body(f'<main class="o-state">{_artefacts(workspace)}{_figures(workspace)}</main>')
+    except OpadpoError as error:
+        return body(f'<main class="o-state"><pre class="panel o-next">{escape(str(error))}</pre></main>')
+
+
+def _artefacts(workspace: Workspace) -> str:
+    """The table of artefacts, with the command to run next above it."""
+    found = status(workspace)
+    rows = "".join(_row(artefact) for artefact in found.artefacts)
+    next_step = (
+        f'<p class="panel o-next"><span class="label">Next</span><code>{escape(found.next)}</code></p>'
+        if found.next
+        else '<p class="panel o-next">Everything is made and up to date.</p>'
+    )
+    return (
+        f'<h1>{escape(workspace.root.name)} <span class="muted">recipe {escape(found.recipe)}</span></h1>{next_step}'
+        '<div class="panel"><table class="o-table"><thead><tr><th>Artefact</th><th>State</th><th>Holds</th>'
+        f"<th>Made</th><th>Why stale</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _row(artefact: ArtefactStatus) -> str:
+    counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in artefact.counts.items())
+    when = artefact.finished_at.strftime("%d %b %Y %H:%M UTC") if artefact.finished_at else ""
+    return (
+        f"<tr><td><code>{escape(artefact.artefact)}</code></td><td>{badge(artefact.state)}</td>"
+        f'<td class="num">{escape(counts)}</td><td class="num muted">{when}</td>'
+        f'<td class="muted">{escape("; ".join(artefact.reasons))}</td></tr>'
+    )
+
+
+def _figures(workspace: Workspace) -> str:
+    """The figures of the workspace, where a demo has drawn them."""
+    there = [name for name in FIGURES if (workspace.root / "figures" / name).is_file()]
+    pictures = "".join(
+        f'<figure class="panel"><img src="/figures/{name}" alt="{escape(name.removesuffix(".png").replace("_", " "))}">'
+        "</figure>"
+        for name in there
+    )
+    return f'<div class="o-figures">{pictures}</div>' if there else ""

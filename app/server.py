@@ -1,0 +1,119 @@
+"""The web server: Gradio pages, images by record id, nothing else of the disk."""
+
+import errno
+import os
+import socket
+
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import FileResponse
+
+from opadpo.errors import PortInUse, UserError
+from opadpo.workspace import Workspace
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+DEFAULT_PORT = 7860
+
+
+def create(workspace: Workspace) -> FastAPI:
+    """The application of one workspace."""
+    # Gradio asks a server of its makers for a newer version unless it is told not to; this must precede its import.
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    import gradio as gr
+
+    from app.library import Library
+    from app.pages import rollouts, state
+    from app.theme import ASSETS, CSS, theme
+    from opadpo.plots import FIGURES
+
+    library = Library(workspace)
+    api = FastAPI(title="opadpo", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @api.get("/images")
+    def image(prompt: str) -> FileResponse:
+        """The image of a prompt, by the prompt's id only."""
+        record = library.prompt(prompt)
+        path = workspace.prompts / record.image_file if record else None
+        if path is None or not path.is_file() or workspace.prompts not in path.resolve().parents:
+            raise HTTPException(404, "no such image in this workspace")
+        return FileResponse(
+            path, headers={"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+        )
+
+    @api.get("/figures/{name}")
+    def figure(name: str) -> FileResponse:
+        """A figure of the workspace, by one of the known names."""
+        path = workspace.root / "figures" / name
+        if name not in FIGURES or not path.is_file():
+            raise HTTPException(404, "no such figure in this workspace")
+        return FileResponse(path, headers={"Cache-Control": "no-cache"})
+
+    with gr.Blocks(title=f"{workspace.root.name} - opadpo", analytics_enabled=False) as pages:
+        gr.Navbar(visible=False)
+        state.build(library, pages)
+    with pages.route("Rollouts", "/rollouts"):
+        gr.Navbar(visible=False)
+        rollouts.build(library, pages)
+    script = f"<script>{(ASSETS / 'app.js').read_text(encoding='utf-8')}</script>"
+    return gr.mount_gradio_app(
+        api,
+        pages,
+        path="/",
+        theme=theme(),
+        css_paths=[CSS],
+        head=script,
+        footer_links=[],
+        show_error=False,
+        ssr_mode=False,
+    )
+
+
+def serve(
+    workspace: Workspace, *, host: str = "127.0.0.1", port: int = DEFAULT_PORT, open_browser: bool = False
+) -> None:
+    """Serve the app until it is interrupted.
+
+    Raises:
+        PortInUse: if another program listens there.
+        UserError: for an address that other machines can reach: there are no accounts.
+    """
+    import uvicorn
+
+    listener = bind(host, port)
+    application = create(workspace)
+    url = f"http://{host}:{listener.getsockname()[1]}/"
+    print(f"opadpo: {workspace.root.name} is open at {url}   (Ctrl+C ends it)", flush=True)
+    if open_browser:
+        import webbrowser
+
+        webbrowser.open(url)
+    server = uvicorn.Server(uvicorn.Config(application, log_level="warning"))
+    server.run(sockets=[listener])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket, bound before anything heavy starts so that a taken port is told at once.
+
+    Raises:
+        PortInUse, UserError: as `serve`.
+    """
+    if host not in LOOPBACK:
+        raise UserError(
+            "The app has no accounts, so it listens on this machine only",
+            seen=f"--host {host}",
+            remedy="leave --host away, and reach it from elsewhere through an SSH tunnel (ssh -L 7860:127.0.0.1:7860)",
+        )
+    listener = socket.socket(socket.AF_INET6 if host == "::1" else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise PortInUse(
+                "The app cannot listen on this port",
+                seen=f"{host}:{port} ({error.strerror})",
+                remedy="choose another with --port",
+            ) from error
+        raise
+    return listener
