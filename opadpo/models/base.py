@@ -179,6 +179,15 @@ def read_pin(workspace: Workspace) -> BasePin:
     return pin
 
 
+def pinned_digest(workspace: Workspace) -> str:
+    """Digest of the pinned base model, for fingerprints; empty if none is pinned."""
+    try:
+        pin = json.loads((workspace.root / PIN_FILE).read_text(encoding="utf-8"))
+        return str(pin["digest"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """A JSON file of a model folder.
 

@@ -6,6 +6,7 @@ fingerprints of what it is made from.
 
 from typing import Any, Literal, NamedTuple
 
+from opadpo.models.base import pinned_digest
 from opadpo.recipe import Recipe, outcome
 from opadpo.recipe.training import OpadpoSection
 from opadpo.steps.sources import source_digest
@@ -124,6 +125,8 @@ def opadpo_section(workspace: Workspace, what: Variant) -> OpadpoSection:
 def captions(workspace: Workspace, model: str, prompt_set: str) -> Plan:
     """A model's captions of a set of prompts."""
     settings = {**_model_settings(workspace), "caption": outcome(workspace.recipe.caption), "of": model}
+    if workspace.recipe.caption.temperature > 0:
+        settings["seed"] = workspace.recipe.seed
     needed = ["prompts"] if model == BASE else ["prompts", f"adapters/{model}"]
     return Plan(
         artefact=f"captions/{model}/{prompt_set}.parquet",
@@ -153,7 +156,12 @@ def state_with_inputs(workspace: Workspace, plan: Plan, states: dict[str, State]
 
 def _model_settings(workspace: Workspace) -> dict[str, Any]:
     recipe = workspace.recipe
-    return {"model": outcome(recipe.model), "prompt": outcome(recipe.prompt), "image": outcome(recipe.image)}
+    return {
+        "model": outcome(recipe.model),
+        "base": pinned_digest(workspace),
+        "prompt": outcome(recipe.prompt),
+        "image": outcome(recipe.image),
+    }
 
 
 def _inputs(workspace: Workspace, *artefacts: str) -> dict[str, str]:

@@ -1,0 +1,149 @@
+"""`opadpo caption`: responses of the base and of aligned models to a set of prompts."""
+
+import time
+from collections.abc import Sequence
+
+from opadpo.errors import UserError
+from opadpo.hashing import derive_seed
+from opadpo.models.adapters import adapter_digest, check_fits
+from opadpo.models.base import read_pin
+from opadpo.models.loading import load_processing
+from opadpo.progress import Progress
+from opadpo.records import Caption, Prompt
+from opadpo.steps import plans
+from opadpo.steps.responding import Job, Origin, Shards, Speaker, check_positions, cut_warning, reusable
+from opadpo.steps.result import StepResult
+from opadpo.tables import iter_records, write_records
+from opadpo.workspace import Plan, Workspace
+
+HELDOUT = "heldout"
+SHARD_ROWS = 512
+
+
+def caption(
+    workspace: Workspace, models: Sequence[str], *, progress: Progress, prompt_set: str = HELDOUT
+) -> StepResult:
+    """Caption a set of prompts with several models on one loaded base.
+
+    Args:
+        workspace: with prompts and adapters.
+        models: names of adapters, and `base` for the model without one.
+        progress: told about every model.
+        prompt_set: `heldout`, or the name of a subset.
+
+    Raises:
+        MissingArtefact: if an adapter, the prompts or the pinned base are not there; nothing is made then.
+        UserError: if no model is named, or the set is unknown.
+        ModelError: if an adapter is of another base.
+        Busy: if another process writes the same captions.
+    """
+    started = time.monotonic()
+    names = list(dict.fromkeys(models))
+    if not names:
+        raise UserError("No model to caption with", seen="an empty list", remedy="name `base` or adapters")
+    workspace.require("prompts", f"run `opadpo prepare {workspace.root}`")
+    for name in names:
+        if name != plans.BASE:
+            workspace.adapter(name)
+            workspace.require(f"adapters/{name}", _training_command(workspace, name))
+    prompts = prompts_of_set(workspace, prompt_set)
+    wanted = {name: plans.captions(workspace, name, prompt_set) for name in names}
+    missing = {name: plan for name, plan in wanted.items() if workspace.state(plan) != "done"}
+    warnings: list[str] = []
+    reused = 0
+    if missing:
+        run = _Captioning(workspace, prompts, prompt_set, progress)
+        run.check(list(missing))
+        for name, plan in missing.items():
+            reused += run.caption(name, plan)
+        warnings = run.warnings
+    return StepResult(
+        step="caption",
+        status="done" if missing else "up_to_date",
+        outputs=[plan.artefact for plan in (missing or wanted).values()],
+        counts={"models": len(names), "captions": len(names) * len(prompts), "reused": reused},
+        warnings=warnings,
+        seconds=time.monotonic() - started,
+    )
+
+
+def prompts_of_set(workspace: Workspace, prompt_set: str) -> list[Prompt]:
+    """The prompts of `heldout` or of a subset, in their order in the workspace.
+
+    Raises:
+        UserError: if there is no such set; the message lists those that are.
+    """
+    everything = list(iter_records(workspace.prompts / "prompts.parquet", Prompt))
+    chosen = [prompt for prompt in everything if prompt_set in (prompt.subset, prompt.split)]
+    if not chosen:
+        raise UserError(
+            "The workspace has no prompts of this set",
+            seen=prompt_set,
+            remedy=f"use one of: {', '.join(sorted({p.subset for p in everything} | {p.split for p in everything}))}",
+        )
+    return chosen
+
+
+class _Captioning:
+    """One run over several models."""
+
+    def __init__(self, workspace: Workspace, prompts: Sequence[Prompt], prompt_set: str, progress: Progress) -> None:
+        self.workspace, self.prompt_set, self.progress = workspace, prompt_set, progress
+        recipe = workspace.recipe
+        self.section = recipe.caption
+        self.pin = read_pin(workspace)
+        self.processing = load_processing(self.pin, recipe)
+        check_positions(self.processing, prompts, workspace, self.section.max_new_tokens, "caption.max_new_tokens")
+        self.speaker = Speaker(workspace, self.pin, self.processing)
+        self.jobs = [Job(prompt, 0, derive_seed(recipe.seed, "caption", prompt.prompt_id)) for prompt in prompts]
+        self.warnings: list[str] = []
+
+    def check(self, names: Sequence[str]) -> None:
+        """Check every adapter before the first caption is made."""
+        for name in names:
+            if name != plans.BASE:
+                check_fits(self.workspace.adapter(name), self.pin)
+
+    def caption(self, name: str, plan: Plan) -> int:
+        """Make one model's captions; returns how many were there already."""
+        adapter = None if name == plans.BASE else self.workspace.adapter(name)
+        origin = Origin(
+            model=self.pin.name,
+            adapter=name,
+            adapter_hash=adapter_digest(adapter) if adapter else "",
+            template=self.processing.template,
+            image_aspect=self.processing.aspect,
+            sampling=self.section.sampling,
+        )
+        shards = Shards(
+            Caption,
+            origin,
+            lambda job, response: Caption(
+                prompt_id=job.prompt.prompt_id,
+                prompt_set=self.prompt_set,
+                response=response.text,
+                response_token_ids=response.token_ids,
+                finish_reason=response.finish_reason,
+                **origin.fields(),
+            ),
+            batch_size=self.section.batch_size,
+            shard_rows=SHARD_ROWS,
+        )
+        self.speaker.use(adapter)
+        with self.workspace.writing(plan) as writer:
+            target = self.workspace.captions(name, self.prompt_set)
+            older = [target] if reusable(self.workspace, plan, "model", "base", "seed") else []
+            pool = shards.pool([*older, *sorted(writer.folder.glob("part-*.parquet"))])
+            parts = shards.write(writer.folder, self.jobs, pool, self.speaker, self.progress, f"Captions of {name}")
+            rows = [row for part in parts for row in iter_records(part, Caption)]
+            write_records(writer.folder / target.name, rows, Caption)
+            self.warnings += [f"{name}: {text}" for text in cut_warning(rows, "caption.max_new_tokens")]
+            writer.finish({"captions": len(rows)})
+        return shards.reused
+
+
+def _training_command(workspace: Workspace, name: str) -> str:
+    known = plans.VARIANTS.get(name)
+    stage = known.stage if known else "opadpo"
+    option = "" if name == stage else f" --name {name}"
+    return f"run `opadpo train {stage} {workspace.root}{option}`"
