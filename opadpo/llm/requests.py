@@ -1,0 +1,151 @@
+"""What is asked of a model and what comes back: an answer, or a failure with its reason."""
+
+import base64
+import io
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from opadpo.hashing import digest
+from opadpo.images import ImageProblem, load_image
+from opadpo.records import Usage
+
+_MIME = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+_JPEG_QUALITY = 95
+_SMALL_PIXELS = 256 * 256
+"""Scaled images up to this size go as PNG: lossless, and no larger than a photograph's JPEG."""
+
+FailureKind = Literal[
+    "empty_response",
+    "image",
+    "connection",
+    "timeout",
+    "rate_limit",
+    "server_error",
+    "bad_request",
+    "malformed_reply",
+    "refusal",
+    "content_filter",
+    "length",
+    "unusable_answer",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image of a request: a stored file, scaled down when it is sent."""
+
+    path: Path
+    """The file."""
+    image_id: str
+    """SHA-256 of the file: together with `max_side` it stands for the picture in a request's key."""
+    max_side: int
+    """Pixels on the longer side; larger images are scaled down, none is scaled up."""
+    max_pixels: int = 100_000_000
+    """Larger images are refused unopened."""
+
+    def data_uri(self) -> str:
+        """The picture as a data URI: the file's own bytes, or scaled down as JPEG (small ones as PNG).
+
+        Raises:
+            ImageProblem: if the file is missing or is no usable image.
+        """
+        return _data_uri(self.path, self.image_id, self.max_side, self.max_pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    """Who speaks."""
+    text: str
+    """What."""
+    picture: Picture | None = None
+    """Sent before the text."""
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A request for one chat completion; its `key` is the same for the same content."""
+
+    model: str
+    """Model to ask for."""
+    messages: tuple[Message, ...]
+    """The conversation."""
+    schema: dict[str, Any] | None = None
+    """JSON schema that the answer has to satisfy, where the server honours it."""
+    schema_name: str = "answer"
+    """Name of the schema in the request."""
+    temperature: float | None = None
+    """Sampling temperature; None for the server's default."""
+    max_tokens: int = 4096
+    """Longest answer."""
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of everything that can change the answer; no image is opened for it."""
+        messages = [
+            [m.role, m.text, [m.picture.image_id, m.picture.max_side] if m.picture else None] for m in self.messages
+        ]
+        return digest([self.model, messages, self.schema, self.temperature, self.max_tokens])
+
+
+class Outcome(BaseModel):
+    """What every request ends in."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str = ""
+    """The model as the server reports it; empty if it did not."""
+    usage: Usage = Field(default_factory=Usage)
+    """What the request cost, retries included."""
+
+
+class Answer(Outcome):
+    """A model's answer."""
+
+    text: str
+    """The message's content."""
+    finish_reason: str = "stop"
+    """As the server reports it."""
+
+
+class Failure(Outcome):
+    """Why there is no usable answer."""
+
+    kind: FailureKind
+    """For counting."""
+    reason: str
+    """For people: one line."""
+    retryable: bool
+    """True if the same request may succeed later."""
+
+
+@lru_cache(maxsize=16)
+def _data_uri(path: Path, _image_id: str, max_side: int, max_pixels: int) -> str:
+    try:
+        stored = load_image(path.read_bytes(), max_pixels)
+    except OSError as error:
+        raise ImageProblem(f"cannot be read: {error.strerror or error} ({path.name})") from error
+    data, extension = stored.data, stored.extension
+    if max(stored.width, stored.height) > max_side:
+        data, extension = _scaled(data, max_side)
+    return f"data:{_MIME[extension]};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _scaled(data: bytes, max_side: int) -> tuple[bytes, str]:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        small = image.convert("RGB")
+        small.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if small.width * small.height <= _SMALL_PIXELS:
+        small.save(buffer, format="PNG")
+        return buffer.getvalue(), "png"
+    small.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue(), "jpg"

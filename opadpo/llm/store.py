@@ -1,0 +1,201 @@
+"""Every request to a model and what came of it, on disk: what was answered once is never asked again."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Integer,
+    MetaData,
+    Row,
+    String,
+    Table,
+    delete,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert
+
+from opadpo.databases import database_errors, open_sqlite, writing
+from opadpo.llm.requests import Answer, Failure
+from opadpo.records import Usage
+
+SCHEMA_VERSION = 1
+
+_REMEDY = "restore the file from a copy; without one, move it away: the requests in it will be asked (and paid) again"
+
+_metadata = MetaData()
+_requests = Table(
+    "requests",
+    _metadata,
+    Column("key", String, primary_key=True),
+    Column("status", String, nullable=False),
+    Column("kind", String),
+    Column("reason", String),
+    Column("retryable", Boolean),
+    Column("text", String),
+    Column("finish_reason", String),
+    Column("model", String, nullable=False),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("completion_tokens", Integer, nullable=False),
+    Column("requests", Integer, nullable=False),
+    Column("cost_usd", Float, nullable=False),
+    Column("created_at", String, nullable=False),
+)
+_failed_rows = Table(
+    "failed_rows",
+    _metadata,
+    Column("row_id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("run", String, nullable=False),
+)
+_SPENT = ("prompt_tokens", "completion_tokens", "requests", "cost_usd")
+
+
+class FailedRow(NamedTuple):
+    """A row of work (a rollout, a caption) for which there is no result, and why."""
+
+    row_id: str
+    """Id of the row."""
+    kind: str
+    """As in `Failure`."""
+    reason: str
+    """As in `Failure`."""
+
+
+class RequestStore:
+    """Requests by content, and the rows that failed; use as a context manager or call `close`."""
+
+    def __init__(self, engine: Engine, path: Path) -> None:
+        """Use `RequestStore.open`."""
+        self._engine = engine
+        self.path = path
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the store, making it if it is not there.
+
+        Raises:
+            WorkspaceError: if the file is damaged, or was made by a newer version of this package.
+        """
+        return cls(open_sqlite(path, _metadata, version=SCHEMA_VERSION, remedy=_REMEDY), path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- requests ----------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> Answer | Failure | None:
+        """What came of a request; None if it was never asked."""
+        with self._reading() as connection:
+            row = connection.execute(select(_requests).where(_requests.c.key == key)).first()
+        return None if row is None else _outcome(row)
+
+    def put(self, outcomes: Iterable[tuple[str, Answer | Failure]]) -> None:
+        """Keep what came of requests, in one transaction that is on disk when this returns.
+
+        A request that is asked again replaces its former outcome; what both cost is added up.
+        """
+        statement = insert(_requests)
+        replaced = {
+            column.name: column + statement.excluded[column.name]
+            if column.name in _SPENT
+            else statement.excluded[column.name]
+            for column in _requests.c
+            if column.name != "key"
+        }
+        statement = statement.on_conflict_do_update(index_elements=["key"], set_=replaced)
+        with self._writing() as connection:
+            for key, outcome in outcomes:
+                connection.execute(statement, {"key": key, **_columns(outcome)})
+
+    def mark_failed(self, keys: Sequence[str], failure: Failure) -> None:
+        """Turn answers that turned out to be unusable into failures; the answers' text is kept."""
+        values = {"status": "failed", "kind": failure.kind, "reason": failure.reason, "retryable": failure.retryable}
+        with self._writing() as connection:
+            connection.execute(update(_requests).where(_requests.c.key.in_(keys)).values(values))
+
+    def spent(self) -> Usage:
+        """What all requests cost together."""
+        sums = [func.coalesce(func.sum(_requests.c[name]), 0) for name in _SPENT]
+        with self._reading() as connection:
+            return Usage(**dict(zip(_SPENT, connection.execute(select(*sums)).one(), strict=True)))
+
+    def counts(self) -> dict[str, int]:
+        """Number of requests by status: done, failed."""
+        query = select(_requests.c.status, func.count()).group_by(_requests.c.status)
+        with self._reading() as connection:
+            return {"done": 0, "failed": 0, **dict(connection.execute(query).tuples().all())}
+
+    # -- rows --------------------------------------------------------------------------------------------------
+
+    def put_rows(self, run: str, failed: Iterable[FailedRow], succeeded: Iterable[str]) -> None:
+        """Note in one transaction which rows have failed, and which have not any more; `run` names the run."""
+        statement = insert(_failed_rows)
+        statement = statement.on_conflict_do_update(
+            index_elements=["row_id"], set_={name: statement.excluded[name] for name in ("kind", "reason", "run")}
+        )
+        with self._writing() as connection:
+            for row in failed:
+                connection.execute(statement, {**row._asdict(), "run": run})
+            for row_id in succeeded:
+                connection.execute(delete(_failed_rows).where(_failed_rows.c.row_id == row_id))
+
+    def forget_rows(self, run: str) -> None:
+        """Drop the rows that the complete run `run` has not seen: they are part of the work no more."""
+        with self._writing() as connection:
+            connection.execute(delete(_failed_rows).where(_failed_rows.c.run != run))
+
+    def failed_rows(self) -> list[FailedRow]:
+        """Rows without a result, with the reasons."""
+        columns = [_failed_rows.c.row_id, _failed_rows.c.kind, _failed_rows.c.reason]
+        with self._reading() as connection:
+            return [FailedRow(*row) for row in connection.execute(select(*columns).order_by(columns[0]))]
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with database_errors(self.path, _REMEDY), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with database_errors(self.path, _REMEDY), writing(self._engine) as connection:
+            yield connection
+
+
+def _columns(outcome: Answer | Failure) -> dict[str, Any]:
+    answer = isinstance(outcome, Answer)
+    return {
+        "status": "done" if answer else "failed",
+        "kind": None if answer else outcome.kind,
+        "reason": None if answer else outcome.reason,
+        "retryable": None if answer else outcome.retryable,
+        "text": outcome.text if answer else None,
+        "finish_reason": outcome.finish_reason if answer else None,
+        "model": outcome.model,
+        **{name: getattr(outcome.usage, name) for name in _SPENT},
+        "created_at": datetime.now(UTC).isoformat(),
+    }
+
+
+def _outcome(row: Row[Any]) -> Answer | Failure:
+    about: dict[str, Any] = {"model": row.model, "usage": Usage(**{name: getattr(row, name) for name in _SPENT})}
+    if row.status == "done":
+        return Answer(text=row.text, finish_reason=row.finish_reason, **about)
+    return Failure(kind=row.kind, reason=row.reason, retryable=row.retryable, **about)

@@ -1,0 +1,249 @@
+"""`opadpo revise`: sentence-level corrections by an expert, over the OpenAI protocol."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+from opadpo.errors import OpadpoError, WorkspaceError, disk_errors
+from opadpo.expert.reviser import Reviser, Task, total_usage
+from opadpo.llm.asking import Asker, NotAsked
+from opadpo.llm.client import ChatClient, endpoint_key
+from opadpo.llm.requests import Failure, Picture
+from opadpo.llm.server import running_server
+from opadpo.llm.store import FailedRow, RequestStore
+from opadpo.progress import Progress
+from opadpo.records import Prompt, Revision, Rollout, Usage
+from opadpo.review.store import ReviewStore
+from opadpo.steps import plans
+from opadpo.steps.result import StepResult
+from opadpo.tables import iter_records
+from opadpo.workspace import Workspace
+
+OUTPUTS = ["expert", "reviews.db"]
+SERVER_LOG = "server.log"
+
+_BATCH = 64
+"""Revisions appended in one transaction; they can be made again from the requests, which are committed at once."""
+_IGNORED = {"revision_id", "created_at", "usage"}
+"""Fields in which two otherwise equal revisions may differ."""
+
+
+def revise(workspace: Workspace, *, progress: Progress, retry_failed: bool = False) -> StepResult:
+    """Have the expert revise every rollout; append the revisions to `reviews.db`.
+
+    Every answer is on disk before it is counted: a run that is killed and started again asks nothing twice. Rows
+    without a result are in `expert/requests.db` with their reasons; `retry_failed` asks for those again.
+
+    Raises:
+        MissingArtefact: if there are no rollouts.
+        EndpointError: if the server cannot be used at all: address, key, model or quota.
+        StepFailed: if the server has stopped answering.
+    """
+    workspace.require("prompts", f"run `opadpo prepare {workspace.root}`")
+    workspace.require("rollouts", f"run `opadpo rollout {workspace.root}`")
+    plan = plans.expert(workspace)
+    manifest = workspace.manifest(plan.artefact)
+    if manifest and workspace.state(plan) == "done" and not (retry_failed and manifest.counts.get("failed")):
+        with RequestStore.open(workspace.requests_db) as requests:
+            return _result("up_to_date", manifest.counts, requests, workspace)
+    started = time.monotonic()
+    with (
+        workspace.lock(plan.artefact),
+        disk_errors(workspace.root / plan.artefact),
+        RequestStore.open(workspace.requests_db) as requests,
+        ReviewStore.open(workspace.reviews_db) as reviews,
+    ):
+        run = _Run(workspace, progress, requests, reviews, retry_failed=retry_failed)
+        _run_to_end(run.go())
+        workspace.mark_done(plan, run.counts(), started_at=run.started_at)
+        result = _result("done", run.counts(), requests, workspace)
+        return result.model_copy(update={"seconds": time.monotonic() - started})
+
+
+class _Question(NamedTuple):
+    """What a task needs of a prompt; the rest is not kept in memory."""
+
+    question: str
+    reference: str
+    image_file: str
+    image_id: str
+
+
+class _Run:
+    """One run of the step."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        progress: Progress,
+        requests: RequestStore,
+        reviews: ReviewStore,
+        *,
+        retry_failed: bool,
+    ) -> None:
+        self.workspace, self.progress = workspace, progress
+        self.requests, self.reviews = requests, reviews
+        self.section = workspace.recipe.revise
+        self.retry_failed = retry_failed
+        self.started_at = datetime.now(UTC)
+        self.tally: Counter[str] = Counter()
+        self.usage = Usage()
+        self.questions = {
+            p.prompt_id: _Question(p.question, p.reference, p.image_file, p.image_id)
+            for p in iter_records(workspace.prompts / "prompts.parquet", Prompt)
+        }
+        self.revisions: list[Revision] = []
+        self.failed: list[FailedRow] = []
+        self.succeeded: list[str] = []
+
+    async def go(self) -> None:
+        """First settle what is known from earlier runs, then ask for the rest."""
+        pending = await self._settle_known()
+        total = self.tally["rollouts"] + len(pending)
+        with self.progress.task("revise", total, done=self.tally["rollouts"]) as task:
+            if pending:
+                await self._ask_for(pending, task.advance)
+        self._flush()
+        self.requests.forget_rows(self.started_at.isoformat())
+
+    def counts(self) -> dict[str, int]:
+        """What is in the artefact now."""
+        names = ["rollouts", "revised", "failed", "sentences", "kept", "edited", "deleted", "added", "not_minimal"]
+        names += [f"score_{score}" for score in (1, 2, 3, 4)]
+        spent = {name: getattr(self.usage, name) for name in ("prompt_tokens", "completion_tokens", "requests")}
+        return {**{name: self.tally[name] for name in names}, **spent}
+
+    async def _settle_known(self) -> set[int]:
+        """Take over what earlier runs have asked; returns the places of the rollouts that have to be asked for."""
+        reviser = Reviser(self.section, Asker(self.requests, retry_failed=self.retry_failed))
+        pending: set[int] = set()
+        for place, task in enumerate(self._tasks()):
+            try:
+                self._take(task.rollout_id, await reviser.revise(task))
+            except NotAsked:
+                pending.add(place)
+        self._flush()
+        return pending
+
+    async def _ask_for(self, pending: set[int], advance: Callable[[int], None]) -> None:
+        tasks = (task for place, task in enumerate(self._tasks()) if place in pending)
+        with self._base_url() as base_url:
+            async with ChatClient(
+                self.section.endpoint, base_url=base_url, max_retries=self.section.max_retries
+            ) as client:
+                reviser = Reviser(self.section, Asker(self.requests, client, retry_failed=self.retry_failed))
+                stop: list[OpadpoError] = []
+
+                async def work() -> None:
+                    for task in tasks:
+                        try:
+                            self._take(task.rollout_id, await reviser.revise(task))
+                        except OpadpoError as error:
+                            stop.append(error)
+                        # What is in flight when another request meets a hard stop is paid for: let it finish.
+                        if stop:
+                            return
+                        advance(1)
+
+                await asyncio.gather(*(work() for _ in range(min(self.section.concurrency, len(pending)))))
+                if stop:
+                    self._flush()
+                    raise stop[0]
+
+    @contextlib.contextmanager
+    def _base_url(self) -> Iterator[str | None]:
+        """The server's address; a server that the recipe names the command of runs meanwhile."""
+        endpoint = self.section.endpoint
+        endpoint_key(endpoint)
+        if endpoint.base_url or not endpoint.server_command:
+            yield endpoint.base_url
+            return
+        self.progress.say(f"starting the expert's server: {' '.join(endpoint.server_command)}")
+        with running_server(endpoint.server_command, self.workspace.requests_db.with_name(SERVER_LOG)) as url:
+            yield url
+
+    def _tasks(self) -> Iterator[Task]:
+        for rollout in iter_records(self.workspace.rollouts, Rollout):
+            asked = self.questions.get(rollout.prompt_id)
+            if asked is None:
+                raise WorkspaceError(
+                    "A rollout's prompt is not there: the prompts have been made again since",
+                    seen=f"rollout {rollout.rollout_id}, prompt {rollout.prompt_id}",
+                    remedy=f"run `opadpo rollout {self.workspace.root}`",
+                )
+            picture = Picture(
+                self.workspace.prompts / asked.image_file,
+                asked.image_id,
+                self.section.image_max_side,
+                self.workspace.recipe.image.max_pixels,
+            )
+            yield Task(rollout.rollout_id, asked.question, asked.reference, rollout.response, picture)
+
+    def _take(self, rollout_id: str, outcome: Revision | Failure) -> None:
+        """Count an outcome and note it for the next transaction."""
+        self.tally["rollouts"] += 1
+        self.usage = total_usage([self.usage, outcome.usage])
+        if isinstance(outcome, Failure):
+            self.tally["failed"] += 1
+            self.failed.append(FailedRow(rollout_id, outcome.kind, outcome.reason))
+        else:
+            self.tally["revised"] += 1
+            for sentence in outcome.sentences:
+                self.tally[sentence.kind] += 1
+                self.tally["not_minimal"] += sentence.not_minimal
+                if sentence.score is not None:
+                    self.tally["sentences"] += 1
+                    self.tally[f"score_{sentence.score}"] += 1
+            self.revisions.append(outcome)
+            self.succeeded.append(rollout_id)
+        if len(self.revisions) + len(self.failed) >= _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        new = [r for r in self.revisions if not _same(r, self.reviews.newest_by("expert", r.rollout_id))]
+        self.reviews.append(new)
+        self.requests.put_rows(self.started_at.isoformat(), self.failed, self.succeeded)
+        self.revisions, self.failed, self.succeeded = [], [], []
+
+
+def _same(revision: Revision, other: Revision | None) -> bool:
+    return other is not None and revision.model_dump(exclude=_IGNORED) == other.model_dump(exclude=_IGNORED)
+
+
+def _result(
+    status: Literal["done", "up_to_date"], counts: dict[str, int], requests: RequestStore, workspace: Workspace
+) -> StepResult:
+    rows = requests.failed_rows()
+    reasons = Counter(row.kind for row in rows)
+    warnings: list[str] = []
+    if rows:
+        listed = ", ".join(f"{kind} {count}" for kind, count in reasons.most_common())
+        warnings.append(
+            f"{len(rows)} of {counts['rollouts']} rollouts have no revision ({listed}); the first:"
+            f" {rows[0].row_id}: {rows[0].reason}. Ask again with `opadpo revise {workspace.root} --retry failed`"
+        )
+    return StepResult(
+        step="revise",
+        status=status,
+        outputs=OUTPUTS,
+        counts=counts,
+        dropped=dict(reasons.most_common()),
+        figures={"spent_in_all": requests.spent().model_dump(exclude={"schema_version"})},
+        warnings=warnings,
+    )
+
+
+def _run_to_end(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end, also where an event loop runs already (a notebook, the app)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+        return
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
