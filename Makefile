@@ -15,7 +15,7 @@ LOCK_EXTRAS := --extra dev --extra notebooks --extra postgres
 LOCK_TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo app test check lint format lock clean
+.PHONY: help setup demo app test check lint format docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "'$(PYTHON)' cannot make virtual environments; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -r requirements.lock
+	@# Compiling every module takes as long as unpacking them all; Python compiles those that are used.
+	$(BIN)/python -m pip install --quiet --no-compile -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -53,6 +54,10 @@ lint: setup ## ruff and pyright
 format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup ## write the pages that are made from the code (docs/recipes.md)
+	$(BIN)/python -m opadpo.recipe.docs > docs/recipes.md.new
+	mv docs/recipes.md.new docs/recipes.md
 
 lock: ## make requirements.lock from pyproject.toml again; UPGRADE=1 takes the newest versions
 	$(PYTHON) -m venv build/lock
