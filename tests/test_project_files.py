@@ -111,6 +111,13 @@ def test_the_conda_environment_uses_one_channel() -> None:
     assert environment["channels"] == ["conda-forge", "nodefaults"]
 
 
+def test_everything_beside_the_code_is_shipped_with_it() -> None:
+    globs = pyproject()["tool"]["setuptools"]["package-data"]
+    shipped = {path for package, patterns in globs.items() for glob in patterns for path in (ROOT / package).glob(glob)}
+    beside = [path for path in packaged() if path.suffix != ".py"]
+    assert [str(path.relative_to(ROOT)) for path in beside if path not in shipped] == []
+
+
 def test_the_licence_is_mit() -> None:
     assert read("LICENSE").startswith("MIT License")
     assert pyproject()["project"]["license"] == "MIT"
@@ -131,10 +138,14 @@ def documents() -> list[Path]:
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+def packaged() -> list[Path]:
+    """Files that an installation brings."""
+    return [path for path in tracked() if path.relative_to(ROOT).parts[0] in ("opadpo", "app")]
+
+
 def sources() -> list[Path]:
     """Where users are told what to type: documents, messages in the code, recipes."""
-    packages = [path for path in tracked() if path.relative_to(ROOT).parts[0] in ("opadpo", "app")]
-    return [*documents(), *[path for path in packages if path.suffix in (".py", ".yaml")]]
+    return [*documents(), *[path for path in packaged() if path.suffix in (".py", ".yaml")]]
 
 
 def commands(text: str) -> Iterator[str]:
