@@ -90,6 +90,9 @@ def load_image(data: bytes, max_pixels: int) -> CheckedImage:
     with _open(data, max_pixels) as image:
         kept = _KEPT.get(image.format or "")
         try:
+            if image.format == "PNG":
+                # Pillow's decoder is content when it has the last pixel; this reads to the end and checks every sum.
+                Image.open(io.BytesIO(data), formats=("PNG",)).verify()
             changed = _reason_to_encode_again(image, data, kept)
             if changed is None:
                 image.load()

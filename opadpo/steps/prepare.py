@@ -27,7 +27,7 @@ from opadpo.steps import plans
 from opadpo.steps.image_store import ImageStore
 from opadpo.steps.result import StepResult
 from opadpo.steps.sources import RawRow, Source, open_source
-from opadpo.steps.subsets import Candidate, Selection, Wanted, select, without_duplicates
+from opadpo.steps.subsets import Candidate, Selection, Wanted, select, stratum_sizes, without_duplicates
 from opadpo.tables import write_jsonl, write_records
 from opadpo.workspace import Manifest, Workspace, Writer
 
@@ -147,6 +147,7 @@ class _Preparation:
 
     def _choose_and_store(self) -> tuple[Selection, list[tuple[Candidate, Candidate]]]:
         """Choose rows and store their images, again and again until every chosen image is sound."""
+        sizes = stratum_sizes(without_duplicates(self.candidates)[0])
         same: dict[bytes, bytes] = {}
         while True:
             problems = self.store.problems
@@ -154,7 +155,7 @@ class _Preparation:
             usable, duplicates = without_duplicates(
                 replace(row, image=same[row.image]) if row.image in same else row for row in sound
             )
-            selection = select(usable, self.wanted, self.seed)
+            selection = select(usable, self.wanted, self.seed, sizes)
             missing = [row for row in selection.all() if row.position not in self.chosen]
             if not missing:
                 break

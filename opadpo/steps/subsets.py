@@ -6,7 +6,8 @@ on the order in which they came.
 
 import hashlib
 import heapq
-from collections import defaultdict, deque
+import itertools
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -90,7 +91,14 @@ def without_duplicates(candidates: Iterable[Candidate]) -> tuple[list[Candidate]
     return list(best.values()), [(goes, best[goes.image, goes.question]) for goes, _ in pairs]
 
 
-def select(candidates: Sequence[Candidate], wanted: Wanted, seed: int) -> Selection:
+def stratum_sizes(candidates: Iterable[Candidate]) -> dict[str, int]:
+    """Origin -> number of rows."""
+    return dict(Counter(row.source for row in candidates))
+
+
+def select(
+    candidates: Sequence[Candidate], wanted: Wanted, seed: int, sizes: Mapping[str, int] | None = None
+) -> Selection:
     """Choose and divide rows with distinct image and question.
 
     Each training subset, and the held-out part, has the strata in the proportions of all rows (to within a row or
@@ -101,23 +109,27 @@ def select(candidates: Sequence[Candidate], wanted: Wanted, seed: int) -> Select
         candidates: usable rows, in any order.
         wanted: sizes.
         seed: the recipe's.
+        sizes: of the strata, for the proportions, where some rows are not among the candidates any more.
     """
+    sizes = stratum_sizes(candidates) if sizes is None else sizes
     train_size, heldout_size = _sizes(candidates, wanted)
     if any(row.split for row in candidates):
         heldout_rows, most_images = [row for row in candidates if row.split == "heldout"], len(candidates)
     else:
         heldout_rows, most_images = candidates, _most_heldout_images(candidates, wanted)
     heldout = _deal(
-        heldout_rows, heldout_size, lambda row: (_key(seed, row.image), _key(seed, row.question)), most_images
+        heldout_rows,
+        heldout_size,
+        sizes,
+        lambda row: (_key(seed, row.image), _key(seed, row.question)),
+        most_images,
     )
     held_images = {row.image for row in heldout}
     rest = [row for row in candidates if row.split != "heldout" and row.image not in held_images]
-    train = _deal(rest, train_size, lambda row: _key(seed, row.image, row.question))
-    sizes = [len(train) // wanted.subsets + (i < len(train) % wanted.subsets) for i in range(wanted.subsets)]
-    if len(train) == wanted.train:
-        sizes = [wanted.subset_size] * wanted.subsets
-    remaining = iter(train)
-    return Selection([[next(remaining) for _ in range(size)] for size in sizes], heldout)
+    train = _deal(rest, train_size, sizes, lambda row: _key(seed, row.image, row.question))
+    remaining, (size, larger) = iter(train), divmod(len(train), wanted.subsets)
+    subsets = [list(itertools.islice(remaining, size + (i < larger))) for i in range(wanted.subsets)]
+    return Selection(subsets, heldout)
 
 
 def _sizes(candidates: Sequence[Candidate], wanted: Wanted) -> tuple[int, int]:
@@ -140,6 +152,7 @@ def _most_heldout_images(candidates: Sequence[Candidate], wanted: Wanted) -> int
 def _deal(
     rows: Iterable[Candidate],
     count: int,
+    sizes: Mapping[str, int],
     key: Callable[[Candidate], bytes | tuple[bytes, ...]],
     most_images: int | None = None,
 ) -> list[Candidate]:
@@ -151,21 +164,21 @@ def _deal(
     queues: Mapping[str, deque[Candidate]] = defaultdict(deque)
     for row in sorted(rows, key=key):
         queues[row.source].append(row)
-    # Heap of (-claim, name, size, rows taken); the claim is size / (2 * rows taken + 1).
-    claims = [(-float(len(queue)), name, len(queue), 0) for name, queue in queues.items()]
+    # Heap of (-claim, name, rows taken); the claim is size / (2 * rows taken + 1).
+    claims = [(-float(sizes[name]), name, 0) for name in queues]
     heapq.heapify(claims)
     order: list[Candidate] = []
     images: set[bytes] = set()
     while claims and len(order) < count:
-        claim, name, size, taken = heapq.heappop(claims)
+        claim, name, taken = heapq.heappop(claims)
         row = queues[name].popleft()
         if most_images is None or row.image in images or len(images) < most_images:
             order.append(row)
             images.add(row.image)
             taken += 1
-            claim = -size / (2 * taken + 1)
+            claim = -sizes[name] / (2 * taken + 1)
         if queues[name]:
-            heapq.heappush(claims, (claim, name, size, taken))
+            heapq.heappush(claims, (claim, name, taken))
     return order
 
 
