@@ -63,7 +63,8 @@ class LineProgress:
         """A task that prints a line now and then, and one at its end."""
         counter = _LineCounter(description, total, done, self.interval)
         yield counter
-        counter.report()
+        if counter.reported != counter.done:
+            counter.report()
 
     def say(self, message: str) -> None:
         """Print the message."""
@@ -144,7 +145,7 @@ class _LineCounter(_Counter):
         super().__init__(done)
         self.description, self.total, self.interval = description, total, interval
         self.first, self.started = done, time.monotonic()
-        self.printed = self.started
+        self.printed, self.reported = self.started, -1
 
     def advance(self, amount: int = 1) -> None:
         super().advance(amount)
@@ -152,7 +153,7 @@ class _LineCounter(_Counter):
             self.report()
 
     def report(self) -> None:
-        self.printed = time.monotonic()
+        self.printed, self.reported = time.monotonic(), self.done
         elapsed = self.printed - self.started
         rate = (self.done - self.first) / max(elapsed, 1e-9)
         line = f"{self.description}: {self.done}" + (f"/{self.total}" if self.total is not None else "")

@@ -29,8 +29,8 @@ def make(root: Path, overrides: Sequence[str] = ()) -> Workspace:
     head = reviews_head(workspace.reviews_db)
     fill(workspace, plans.dataset(workspace, "opa", head), {"rows": 490})
     fill(workspace, plans.dataset(workspace, "opadpo", head), {"rows": 480})
-    for stage, name in (("opa", "opa"), ("opadpo", "opadpo"), ("opadpo", "dpo")):
-        fill(workspace, plans.adapter(workspace, *plans.variant(stage, name, None)), {"updates": 64})
+    for name in ("opa", "opadpo", "dpo"):
+        fill(workspace, plans.adapter(workspace, name, plans.VARIANTS[name]), {"updates": 64})
     for name in (plans.BASE, "opa", "opadpo", "dpo"):
         fill(workspace, plans.captions(workspace, name, "heldout"), {"rows": 300})
         fill(workspace, plans.evaluation(workspace, name, "toy", "heldout"), {"items": 300})

@@ -1,13 +1,17 @@
 """The entry point: all verbs in the order of the method, usage errors and exit statuses."""
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 from typer.main import get_command
 
+from opadpo import __version__
 from opadpo.cli import method, setting_up, showing
-from opadpo.cli.reporting import UsageError, report_usage_error
+from opadpo.cli.reporting import Terminated, UsageError, report_usage_error
 
 app = typer.Typer(
     name="opadpo",
@@ -20,15 +24,19 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _options(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
-) -> None:
-    if version:
-        from opadpo import __version__
-
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"opadpo {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 setting_up.register(app)
@@ -41,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done; 1: the step failed; 2: the user's mistake; 130: interrupted.
     """
+    if arguments is None:
+        _stop_on_sigterm()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status = get_command(app).main(words, prog_name="opadpo", standalone_mode=False)
@@ -49,3 +59,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.Abort:
         return 1
     return status if isinstance(status, int) else 0
+
+
+def _stop_on_sigterm() -> None:
+    """Make SIGTERM an exception, so that a step stops the servers and processes that it has started."""
+    me = os.getpid()
+
+    def stop(number: int, _: object) -> None:
+        if os.getpid() == me:
+            raise Terminated
+        # A forked worker has inherited this handler: it just ends.
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, stop)

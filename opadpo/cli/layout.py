@@ -1,8 +1,9 @@
 """Plain text for people: aligned tables and the summary of a step."""
 
+import shlex
 import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def summary(result: "StepResult", root: Path | None) -> str:
     if result.status == "up_to_date":
         head = f"{result.step}: everything is there already, nothing to do"
     else:
-        head = f"{result.step}: done in {duration(result.seconds)}"
+        head = f"{result.step}: done" + (f" in {duration(result.seconds)}" if result.seconds else "")
     parts = [head]
     if result.counts:
         parts.append(table([(words(key), number(value)) for key, value in result.counts.items()]))
@@ -78,19 +79,33 @@ def summary(result: "StepResult", root: Path | None) -> str:
         parts.append("wrote " + ", ".join(result.outputs))
     following = NEXT.get(result.step)
     if following and root is not None:
-        parts.append("next: " + following.format(workspace=root))
+        parts.append("next: " + following.format(workspace=shlex.quote(str(root))))
     return "\n".join(parts)
 
 
 def _figures(figures: Mapping[str, Any]) -> str:
-    """Metrics by name; a mapping of mappings (model -> metric -> value) becomes a table."""
-    nested = {key: value for key, value in figures.items() if isinstance(value, Mapping)}
-    plain = [(words(key), number(value)) for key, value in figures.items() if key not in nested]
-    text = [table(plain)] if plain else []
-    if nested and all(not isinstance(value, Mapping) for inner in nested.values() for value in inner.values()):
-        columns = list(dict.fromkeys(column for inner in nested.values() for column in inner))
-        rows = [(name, *[number(inner.get(column, "")) for column in columns]) for name, inner in nested.items()]
-        text.append(table(rows, header=("", *[words(column) for column in columns])))
-    else:
-        text += [f"  {name}:\n" + _figures(inner) for name, inner in nested.items()]
+    """Figures by name; those of mappings (model -> benchmark -> metric -> value) in a table, a row per mapping."""
+    text = []
+    plain = [(words(key), number(value)) for key, value in figures.items() if not isinstance(value, Mapping)]
+    if plain:
+        text.append(table(plain))
+    rows = list(_leaves({key: value for key, value in figures.items() if isinstance(value, Mapping)}))
+    if rows:
+        depth = max(len(path) for path, _ in rows)
+        columns = list(dict.fromkeys(column for _, values in rows for column in values))
+        cells = [
+            (*path, *[""] * (depth - len(path)), *[number(values.get(column, "")) for column in columns])
+            for path, values in rows
+        ]
+        text.append(table(cells, header=(*[""] * depth, *[words(column) for column in columns])))
     return "\n".join(text)
+
+
+def _leaves(figures: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """(names on the way, plain values) of every mapping that has plain values."""
+    values = {key: value for key, value in figures.items() if not isinstance(value, Mapping)}
+    if values:
+        yield path, values
+    for key, inner in figures.items():
+        if isinstance(inner, Mapping):
+            yield from _leaves(inner, (*path, words(key)))

@@ -1,7 +1,144 @@
-"""The steps of the method, one verb each."""
+"""The steps of the method, one verb each: read the arguments, call the step."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from opadpo.cli.options import STEP_WITH_SET, Models, Stage, split_names, split_set
+from opadpo.cli.running import Run, step
+from opadpo.cli.settings_help import command_with_settings
+
+if TYPE_CHECKING:
+    from opadpo.steps.result import StepResult
+
+DEFAULT_SET = "heldout"
+
+
+@step()
+def prepare(run: Run) -> "StepResult":
+    """Collect prompts and images, and pin the base model.
+
+    Reads the data source twice: once to choose the seeded subsets, once to store their images. Broken rows and
+    duplicates are listed in prompts/dropped.jsonl. The base model is fetched, so that what follows needs no internet.
+    """
+    from opadpo.steps.prepare import prepare as call
+
+    return call(run.workspace, progress=run.progress, offline=run.offline)
+
+
+@step()
+def rollout(run: Run) -> "StepResult":
+    """Let the base model answer every training prompt.
+
+    A run that was stopped continues, and samples the same text as if it had not been.
+    """
+    from opadpo.steps.rollout import rollout as call
+
+    return call(run.workspace, progress=run.progress)
+
+
+@step()
+def revise(
+    run: Run,
+    retry: Annotated[
+        Literal["failed"] | None,
+        typer.Option(
+            "--retry", metavar="failed", help="Ask again where the expert's answer failed.", show_default=False
+        ),
+    ] = None,
+) -> "StepResult":
+    """Let the expert correct every response, sentence by sentence.
+
+    Requests that were answered are never sent again, whatever stops the run.
+    """
+    from opadpo.steps.revise import revise as call
+
+    return call(run.workspace, progress=run.progress, retry_failed=retry == "failed")
+
+
+@step()
+def build(run: Run) -> "StepResult":
+    """Make the data sets of both training stages from the revisions.
+
+    Rows that are left out are listed with the reason in datasets/STAGE/dropped.jsonl.
+    """
+    from opadpo.steps.build import build as call
+
+    return call(run.workspace, progress=run.progress)
+
+
+@step()
+def train(
+    stage: Annotated[Stage, typer.Argument(metavar="opa|opadpo", help="Which stage.", show_default=False)],
+    run: Run,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of the adapter [the stage]. `dpo` is the full loss from the base without OPA, `dpo-plain` only"
+            " the revised over the generated response.",
+            show_default=False,
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="base|opa|NAME",
+            help="Where training starts, and the reference of opadpo [opa: base; opadpo: opa; dpo, dpo-plain: base].",
+            show_default=False,
+        ),
+    ] = None,
+) -> "StepResult":
+    """Train an adapter: opa first, then opadpo from it.
+
+    opa is supervised fine-tuning on references and corrections, which makes them on-policy; opadpo is preference
+    optimisation against the model's own responses. A run that was stopped continues from its newest checkpoint.
+    """
+    from opadpo.steps.train import train as call
+
+    return call(run.workspace, stage, name=name, start=start, progress=run.progress)
+
+
+@step(STEP_WITH_SET)
+def caption(run: Run, model: Models) -> "StepResult":
+    """Let models describe the held-out images.
+
+    --set has two meanings. Without `=` it names the set of prompts (`--set heldout`); with `=` it overrides a setting
+    of the recipe, as in every other step (`--set caption.max_new_tokens=64`). Give it as often as you need.
+    """
+    from opadpo.steps.caption import caption as call
+
+    run.overrides, prompt_set = split_set(run.overrides)
+    models = split_names(model)
+    return call(run.workspace, models, progress=run.progress, prompt_set=prompt_set or DEFAULT_SET)
+
+
+@step()
+def evaluate(
+    run: Run,
+    model: Models = None,
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[,NAME]", help="Benchmarks [those of the recipe].", show_default=False),
+    ] = None,
+) -> "StepResult":
+    """Score captions on benchmarks.
+
+    Without --model, every model that has captions is scored.
+    """
+    from opadpo.steps.evaluate import evaluate as call
+
+    return call(run.workspace, split_names(model) or None, split_names(benchmark) or None, progress=run.progress)
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line, in the order of the method."""
+    generation = ("model", "prompt", "image")
+    app.command(cls=command_with_settings("seed", "model", "prepare"))(prepare)
+    app.command(cls=command_with_settings(*generation, "rollout"))(rollout)
+    app.command(cls=command_with_settings("revise"))(revise)
+    app.command(cls=command_with_settings("build"))(build)
+    app.command(cls=command_with_settings(*generation, "train"))(train)
+    app.command(cls=command_with_settings(*generation, "caption"))(caption)
+    app.command(cls=command_with_settings("evaluate"))(evaluate)

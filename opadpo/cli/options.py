@@ -59,6 +59,9 @@ Offline = Annotated[bool, typer.Option("--offline", help="Use what is on this ma
 COMMON: dict[str, tuple[Any, Any]] = {"as_json": (AsJson, False), "quiet": (Quiet, False)}
 """Options of every verb: parameter name -> (annotated type, default)."""
 
+RECIPE: dict[str, tuple[Any, Any]] = {"overrides": (Overrides, None), **COMMON}
+"""Options of verbs that read a recipe but run nothing."""
+
 STEP: dict[str, tuple[Any, Any]] = {"overrides": (Overrides, None), "offline": (Offline, False), **COMMON}
 """Options of every step."""
 

@@ -3,6 +3,8 @@
 import functools
 import inspect
 import os
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,26 +72,26 @@ class Run:
 
 
 def verb(
-    name: str | None = None, options: Mapping[str, tuple[Any, Any]] = COMMON
+    *, workspace: bool = True, options: Mapping[str, tuple[Any, Any]] = COMMON
 ) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
     """Decorate `function(run, ...) -> Outcome` into a callback for typer.
 
-    If `options` has those of a step, the parameter `run` becomes the argument WORKSPACE; else it disappears from the
-    command line. The shared options follow the function's own.
+    On the command line the parameter `run` becomes the argument WORKSPACE, or disappears where there is none. The
+    shared options follow the function's own.
     """
 
     def decorate(function: Callable[..., Outcome]) -> Callable[..., None]:
-        label = name or function.__name__
-        parameters = _merged_parameters(function, options)
+        label = function.__name__
+        parameters = _merged_parameters(function, options, workspace=workspace)
 
         @functools.wraps(function)
         def callback(**arguments: Any) -> None:
             shared = {key: arguments.pop(key) for key in options}
             shared["overrides"] = shared.get("overrides") or []
-            run = Run(verb=label, root=arguments.pop("workspace", None), **shared)
+            run = Run(verb=label, root=arguments.pop("workspace") if workspace else None, **shared)
             _set_environment(run)
             with reporting.errors(label, run.root, as_json=run.as_json):
-                outcome = function(run, **arguments)
+                outcome = function(run=run, **arguments)
                 if run.as_json:
                     reporting.print_json({**outcome.data, "exit": outcome.exit_status})
                 elif outcome.always or not run.quiet:
@@ -112,7 +114,7 @@ def step(
     def decorate(function: Callable[..., "StepResult"]) -> Callable[..., None]:
         @functools.wraps(function)
         def shown(run: Run, **arguments: Any) -> Outcome:
-            result = function(run, **arguments)
+            result = function(run=run, **arguments)
             run.progress.warn_of_rest(result.warnings)
             return Outcome(result.model_dump(mode="json"), layout.summary(result, run.root))
 
@@ -121,14 +123,16 @@ def step(
     return decorate
 
 
-def _merged_parameters(function: Callable[..., Any], options: Mapping[str, tuple[Any, Any]]) -> list[inspect.Parameter]:
+def _merged_parameters(
+    function: Callable[..., Any], options: Mapping[str, tuple[Any, Any]], *, workspace: bool
+) -> list[inspect.Parameter]:
     """The function's parameters with `run` replaced, then the shared options."""
     kind = inspect.Parameter.KEYWORD_ONLY
     merged = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name != "run":
             merged.append(parameter.replace(kind=kind))
-        elif "overrides" in options:
+        elif workspace:
             merged.append(inspect.Parameter("workspace", kind, annotation=WorkspacePath))
     merged += [inspect.Parameter(key, kind, annotation=a, default=default) for key, (a, default) in options.items()]
     return merged
@@ -136,6 +140,9 @@ def _merged_parameters(function: Callable[..., Any], options: Mapping[str, tuple
 
 def _set_environment(run: Run) -> None:
     """What heavy packages read when they are imported."""
+    if not sys.warnoptions:
+        # Advice from one library to another about their next versions; `python -W default -m opadpo` shows it.
+        warnings.simplefilter("ignore", FutureWarning)
     if run.offline:
         os.environ.update(dict.fromkeys(OFFLINE_VARIABLES, "1"))
     run.offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")

@@ -1,4 +1,4 @@
-"""Verbs before the first step: a new workspace, recipes, what is installed."""
+"""Verbs before the first step: a try-out, a new workspace, what is installed, recipes."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +7,41 @@ import typer
 
 from opadpo.cli import layout
 from opadpo.cli.completion import complete_recipes
-from opadpo.cli.options import COMMON, STEP, RecipeName
+from opadpo.cli.options import RECIPE, RecipeName
 from opadpo.cli.running import Outcome, Run, verb
 
 
-@verb(options={key: value for key, value in STEP.items() if key != "offline"})
+@verb(workspace=False)
+def demo(
+    run: Run,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep everything here, and continue what is here.", show_default=False),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Draws scenes, samples and training order [0].", show_default=False),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Number of training images [500].", show_default=False)
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the temporary workspace that is used without DIR.")
+    ] = False,
+) -> Outcome:
+    """Run the whole method on a tiny world, in minutes on a CPU.
+
+    Samples, corrects, trains and compares a tiny vision-language model that makes things up; draws a table and three
+    figures. Needs no internet and no GPU. Run again with the same --workspace, it continues where it was stopped.
+    """
+    from opadpo.steps.demo import demo as call
+
+    result = call(workspace, seed=seed, size=size, keep=keep, progress=run.progress)
+    run.progress.warn_of_rest(result.warnings)
+    return Outcome(result.model_dump(mode="json"), layout.summary(result, None))
+
+
+@verb(options=RECIPE)
 def init(
     run: Run,
     recipe: RecipeName = None,
@@ -41,7 +71,7 @@ def init(
     return Outcome(result.model_dump(mode="json"), f"{made}\n{following}")
 
 
-@verb(options=COMMON)
+@verb(workspace=False)
 def doctor(
     run: Run,
     recipe: RecipeName = None,
@@ -66,7 +96,7 @@ def doctor(
     return Outcome(report.as_dict(), "\n".join(text), exit_status=1 if report.missing else 0, always=True)
 
 
-@verb(options=COMMON)
+@verb(workspace=False)
 def recipe(
     run: Run,
     name: Annotated[
@@ -103,6 +133,7 @@ def recipe(
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
+    app.command()(demo)
     app.command()(init)
     app.command()(doctor)
     app.command()(recipe)

@@ -1,12 +1,12 @@
 """Verbs that show a workspace."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from opadpo.cli import layout
-from opadpo.cli.options import STEP
+from opadpo.cli.options import RECIPE
 from opadpo.cli.running import Outcome, Run, verb
 
 if TYPE_CHECKING:
@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 
 COLOURS = {"done": typer.colors.GREEN, "stale": typer.colors.YELLOW, "partial": typer.colors.CYAN}
 
+MAX_COUNTS = 4
+ALWAYS = ("failed", "dropped")
+"""Counts that the table never leaves out; the others beyond `MAX_COUNTS` are in `--json`."""
 
-@verb(options=STEP)
+
+@verb(options=RECIPE)
 def status(run: Run) -> Outcome:
     """Say what is done, missing or stale, why, and what comes next."""
     from opadpo.steps.status import status as look
@@ -40,7 +44,9 @@ def status_text(found: "WorkspaceStatus") -> str:
 
 
 def _contents(artefact: "ArtefactStatus") -> str:
-    parts = [f"{layout.number(value)} {layout.words(key)}" for key, value in artefact.counts.items() if value]
+    counts = {key: value for key, value in artefact.counts.items() if value and "/" not in key}
+    shown = [key for place, key in enumerate(counts) if place < MAX_COUNTS or key in ALWAYS]
+    parts = [f"{layout.number(counts[key])} {layout.words(key)}" for key in shown]
     if artefact.writer:
         parts.append(f"being written by {artefact.writer}")
     if artefact.overrides:
@@ -58,6 +64,29 @@ def _when(moment: datetime | None) -> str:
     return "just now"
 
 
-def register(app: typer.Typer) -> None:
+@verb()
+def app(
+    run: Run,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Port to listen at; 0 takes a free one.")
+    ] = 7860,
+    browser: Annotated[bool, typer.Option("--open", help="Open the page in your browser.")] = False,
+) -> Outcome:
+    """Open the workspace in the browser.
+
+    Shows its state, and its rollouts with images and revisions, until Ctrl+C.
+    """
+    from app.server import serve
+
+    try:
+        serve(run.workspace, host=host, port=port, open_browser=browser)
+    except KeyboardInterrupt:
+        run.progress.say("closed")
+    return Outcome({"step": "app", "status": "closed"}, "")
+
+
+def register(cli: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    app.command()(status)
+    cli.command()(status)
+    cli.command()(app)

@@ -20,6 +20,9 @@ from opadpo.workspace import RECIPE_FILE, Workspace, check_free, fsync_tree
 DATABASE_SUFFIXES = (".db", ".db-wal", ".db-shm")
 """A SQLite file and what it keeps beside itself while it is open."""
 
+GROWING = "expert"
+"""The artefact that is written in place: requests, and the log of a server."""
+
 
 def init(
     root: Path,
@@ -94,7 +97,7 @@ def _take_over(old: Workspace, new: Workspace, artefact: str, progress: Progress
         return False
     path = old.root / artefact
     if path.is_dir():
-        shutil.copytree(path, new.root / artefact, copy_function=_link)
+        shutil.copytree(path, new.root / artefact, copy_function=_copy if artefact == GROWING else _link)
     else:
         for file in (path, old.manifest_path(artefact)):
             target = new.root / file.relative_to(old.root)
@@ -140,14 +143,18 @@ def _copy_run(old: Workspace, new: Workspace, name: str) -> None:
 
 
 def _link(source: str, target: str) -> None:
-    """A hard link, which is safe because artefacts are replaced whole and never changed in place; databases are."""
-    if source.endswith(DATABASE_SUFFIXES):
-        if source.endswith(DATABASE_SUFFIXES[0]):
-            _copy_database(Path(source), Path(target))
-        return
+    """A hard link, which is safe where an artefact is replaced whole and never changed in place."""
     try:
         os.link(source, target)
     except OSError:  # another disk, or one without hard links
+        shutil.copy2(source, target)
+
+
+def _copy(source: str, target: str) -> None:
+    """A copy of a file that may grow in place, also while another process writes to it."""
+    if source.endswith(DATABASE_SUFFIXES[0]):
+        _copy_database(Path(source), Path(target))
+    elif not source.endswith(DATABASE_SUFFIXES):
         shutil.copy2(source, target)
 
 

@@ -242,7 +242,7 @@ def _written(workspace: Workspace, plan: Plan) -> dict[str, int] | None:
     import pyarrow.parquet as pq
 
     if plan.artefact == "expert":
-        return {} if workspace.requests_db.exists() else None
+        return _asked(workspace)
     folder = workspace.unfinished(plan)
     checkpoints = list((workspace.root / "runs" / Path(plan.artefact).name).glob("checkpoint-*"))
     if plan.artefact.startswith("adapters/") and checkpoints:
@@ -257,6 +257,15 @@ def _written(workspace: Workspace, plan: Plan) -> dict[str, int] | None:
         except (pa.ArrowInvalid, OSError):
             continue
     return {"rows": rows} if rows else {}
+
+
+def _asked(workspace: Workspace) -> dict[str, int] | None:
+    from opadpo.llm.store import RequestStore
+
+    if not workspace.requests_db.exists():
+        return None
+    with RequestStore.open(workspace.requests_db) as store:
+        return {f"requests_{name}": count for name, count in store.counts().items()}
 
 
 def _command(root: Path, artefact: str, plan: Plan, overrides: Sequence[str]) -> str:
