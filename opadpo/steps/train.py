@@ -1,0 +1,169 @@
+"""`opadpo train`: OPA, OPA-DPO and the ablations."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opadpo.errors import UserError
+from opadpo.models.adapters import adapter_digest
+from opadpo.models.base import BasePin, read_pin
+from opadpo.progress import Progress
+from opadpo.steps import plans
+from opadpo.steps.result import StepResult
+from opadpo.workspace import Plan, Workspace, atomic_write
+
+if TYPE_CHECKING:
+    from opadpo.training.job import TrainingJob, TrainingOutcome
+
+
+def train(
+    workspace: Workspace,
+    stage: plans.Stage,
+    *,
+    name: str | None = None,
+    start: str | None = None,
+    progress: Progress,
+) -> StepResult:
+    """Train a stage and write `adapters/<name>`; checkpoints and metrics go to `runs/<name>`.
+
+    A killed run continues from its newest complete checkpoint. With `train.processes` above 1 it starts that many
+    processes.
+
+    Args:
+        workspace: prepared, with the stage's data set.
+        stage: `opa` or `opadpo`.
+        name: of the model; by default the stage's. `dpo` and `dpo-plain` are the ablations from the base.
+        start: `base` or the adapter to start from (and, for `opadpo`, the reference), instead of what `name` means.
+        progress: where to tell how far it is.
+
+    Raises:
+        UserError: if a name is `base`, or a model would start from itself.
+        MissingArtefact: if the data set or the starting adapter is not there.
+        DataError: if there is nothing to train on.
+        ModelError: if the starting adapter does not fit.
+        Busy: if the same model is being trained.
+        StepFailed: if training has to stop (a loss that is not finite, no GPU memory); it says what to do.
+    """
+    started = time.monotonic()
+    name, what = plans.variant(stage, name, start)
+    _check_names(name, what.start)
+    workspace.require(f"datasets/{stage}", "run `opadpo build WORKSPACE`")
+    if what.start != plans.BASE:
+        workspace.require(f"adapters/{what.start}", f"run `opadpo train {what.start} WORKSPACE` first")
+    pin = read_pin(workspace)
+    plan = plans.adapter(workspace, name, what)
+    manifest = workspace.manifest(plan.artefact)
+    if manifest is not None and workspace.state(plan) == "done":
+        return StepResult(step=plan.step, status="up_to_date", outputs=[plan.artefact], counts=dict(manifest.counts))
+    warnings = _off_policy_warnings(workspace, what, pin)
+    with workspace.writing(plan) as writer:
+        for message in warnings:
+            progress.warn(message)
+        job = _job(workspace, plan, name, what, pin, writer.folder)
+        _continue_or_clear(plan, job.run)
+        outcome = _carry_out(job, progress)
+        writer.finish(outcome.counts, content=adapter_digest(writer.folder))
+    return StepResult(
+        step=plan.step,
+        status="done",
+        outputs=[plan.artefact, f"runs/{name}"],
+        counts=outcome.counts,
+        dropped=outcome.dropped,
+        figures=outcome.figures,
+        warnings=warnings,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _check_names(name: str, start: str) -> None:
+    if name == plans.BASE:
+        raise UserError("`base` is the model without an adapter", seen=f"--name {name}", remedy="choose another name")
+    if name == start:
+        raise UserError(
+            "A model cannot start from itself",
+            seen=f"--name {name} --from {start}",
+            remedy="give the new model another name",
+        )
+
+
+def _off_policy_warnings(workspace: Workspace, what: plans.Variant, pin: BasePin) -> list[str]:
+    """Why the data is off-policy for this run, if it is."""
+    from opadpo.training.onpolicy import REASON
+
+    if what.stage != "opadpo":
+        return []
+    warnings = []
+    others = _other_samplers(workspace.rollouts, pin.name)
+    if others:
+        warnings.append(
+            f"The generated responses are off-policy: {', '.join(others)} sampled them, not {pin.name}; {REASON}."
+            " Run `opadpo rollout` with this recipe's model."
+        )
+    if what.start == plans.BASE:
+        warnings.append(
+            f"OPA is skipped: corrections and references are off-policy for the base model; {REASON}."
+            " Train from an OPA adapter (`--from opa`) unless this is the ablation."
+        )
+    return warnings
+
+
+def _other_samplers(rollouts: Path, model: str) -> list[str]:
+    """Models that sampled rollouts and are not `model` without an adapter."""
+    import pyarrow.parquet as pq
+
+    found: set[tuple[str, str]] = set()
+    for file in sorted(rollouts.glob("*.parquet")):
+        columns = pq.read_table(file, columns=["model", "adapter"]).to_pydict()
+        found |= set(zip(columns["model"], columns["adapter"], strict=True))
+    return sorted(
+        f"{name} with adapter {adapter}" if adapter != plans.BASE else name
+        for name, adapter in found
+        if (name, adapter) != (model, plans.BASE)
+    )
+
+
+def _job(workspace: Workspace, plan: Plan, name: str, what: plans.Variant, pin: BasePin, output: Path) -> "TrainingJob":
+    from opadpo.training.job import TrainingJob
+
+    return TrainingJob(
+        name=name,
+        stage=what.stage,
+        start=what.start,
+        start_folder=None if what.start == plans.BASE else workspace.adapter(what.start),
+        recipe=workspace.recipe,
+        opadpo=plans.opadpo_section(workspace, what),
+        pin=pin,
+        dataset=workspace.dataset(what.stage),
+        images=workspace.prompts,
+        run=workspace.run(name),
+        output=output,
+    )
+
+
+def _continue_or_clear(plan: Plan, run: Path) -> None:
+    """Keep the run folder of the same plan; what another plan left is of no use."""
+    from opadpo.training.job import PLAN_FILE
+
+    marker = run / PLAN_FILE
+    same = marker.exists() and plan.key in marker.read_text(encoding="utf-8")
+    if run.exists() and not same:
+        shutil.rmtree(run)
+    run.mkdir(parents=True, exist_ok=True)
+    if not same:
+        atomic_write(marker, json.dumps({"key": plan.key, **plan.model_dump(mode="json")}, indent=2, sort_keys=True))
+
+
+def _carry_out(job: "TrainingJob", progress: Progress) -> "TrainingOutcome":
+    from opadpo.training.job import FAILURE_FILE, JOB_FILE, OUTCOME_FILE, TrainingOutcome
+
+    if job.recipe.train.processes == 1:
+        from opadpo.training.run import run_job
+
+        return run_job(job, progress)
+    from opadpo.training.processes import launch
+
+    atomic_write(job.run / JOB_FILE, job.model_dump_json(indent=2))
+    launch("opadpo.training.run", str(job.run / JOB_FILE), job.recipe.train.processes, job.run / FAILURE_FILE)
+    return TrainingOutcome.model_validate_json((job.run / OUTCOME_FILE).read_text(encoding="utf-8"))

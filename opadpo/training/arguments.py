@@ -1,0 +1,108 @@
+"""The recipe's trainer settings as arguments of `transformers.Trainer`."""
+
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opadpo.errors import DependencyMissing
+from opadpo.recipe.training import TrainerSection
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import TrainingArguments
+
+
+def number_of_updates(section: TrainerSection, examples: int) -> int:
+    """Updates of a run: the epochs' visits in batches, the last batch filled from the next epoch's order."""
+    updates = max(1, math.ceil(examples * section.epochs / section.batch_size - 1e-9))
+    return updates if section.max_steps is None else min(updates, section.max_steps)
+
+
+def check_optimizer(section: TrainerSection, device: "torch.device") -> None:
+    """Check what the optimizer and the precision need.
+
+    Raises:
+        DependencyMissing: if bitsandbytes or a CUDA GPU is missing.
+    """
+    if section.optimizer == "adamw_8bit":
+        if device.type != "cuda":
+            raise DependencyMissing(
+                "optimizer adamw_8bit needs a CUDA GPU",
+                seen=f"device {device.type}",
+                remedy="set optimizer to adamw, or run this on a node with a GPU",
+            )
+        if find_spec("bitsandbytes") is None:
+            raise DependencyMissing(
+                "optimizer adamw_8bit needs the package bitsandbytes",
+                seen="not installed",
+                remedy="pip install bitsandbytes, or set optimizer to adamw",
+            )
+    if section.precision == "float16" and device.type != "cuda":
+        raise DependencyMissing(
+            "precision float16 needs a CUDA GPU",
+            seen=f"device {device.type}",
+            remedy="set precision to float32 or bfloat16",
+        )
+
+
+def training_arguments(
+    section: TrainerSection,
+    run: Path,
+    *,
+    updates: int,
+    processes: int,
+    device: "torch.device",
+    seed: int,
+    evaluate: bool,
+    unused_parameters: bool,
+) -> "TrainingArguments":
+    """Arguments for `updates` updates of `section.batch_size` examples over all processes and micro-batches.
+
+    `unused_parameters`: some trainable parameters take no part in the loss (the last block of a CLIP tower whose
+    last layer is not read).
+    """
+    from transformers import TrainingArguments
+
+    per_process = section.batch_size // processes
+    micro = min(section.micro_batch_size, per_process)
+    warmup = section.warmup_steps if section.warmup_steps is not None else math.ceil(updates * section.warmup_ratio)
+    schedule = "constant_with_warmup" if section.schedule == "constant" and warmup else section.schedule
+    on_gpu = device.type == "cuda"
+    return TrainingArguments(
+        output_dir=str(run),
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=micro,
+        gradient_accumulation_steps=per_process // micro,
+        max_steps=updates,
+        learning_rate=section.learning_rate,
+        lr_scheduler_type=schedule,
+        warmup_steps=warmup,
+        weight_decay=section.weight_decay,
+        max_grad_norm=section.max_grad_norm,
+        optim="adamw_bnb_8bit" if section.optimizer == "adamw_8bit" else "adamw_torch_fused",
+        bf16=section.precision == "bfloat16",
+        fp16=section.precision == "float16",
+        activation_checkpointing=section.gradient_checkpointing,
+        # The reentrant kind needs inputs with gradients, which makes a frozen tower build a graph.
+        activation_checkpointing_kwargs={"use_reentrant": False} if section.gradient_checkpointing else None,
+        save_strategy="steps",
+        save_steps=section.save_steps,
+        logging_steps=section.logging_steps,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if evaluate else "no",
+        eval_steps=section.eval_steps,
+        report_to=section.report_to or "none",
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        label_names=[],
+        seed=seed,
+        data_seed=seed,
+        disable_tqdm=True,
+        log_level="warning",
+        use_cpu=not on_gpu,
+        ddp_backend=("nccl" if on_gpu else "gloo") if processes > 1 else None,
+        ddp_find_unused_parameters=unused_parameters,
+        dataloader_pin_memory=on_gpu,
+        dataloader_num_workers=4 if on_gpu else 0,
+    )

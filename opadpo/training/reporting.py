@@ -1,0 +1,61 @@
+"""What a run tells while it goes: `metrics.jsonl`, progress, and the epoch as users count it."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from opadpo.progress import Task
+from opadpo.workspace import atomic_write
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def cut_metrics(path: Path, step: int) -> None:
+    """Forget the lines of updates after `step`: a resumed run writes them again."""
+    if path.exists():
+        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        atomic_write(path, "".join(f"{line}\n" for line in kept))
+
+
+class Reporter(TrainerCallback):
+    """Writes a line per logged update and advances the progress; on the first process only."""
+
+    def __init__(self, path: Path, task: Task | None, updates_per_epoch: float) -> None:
+        """`updates_per_epoch` may be a fraction: epochs have no seam."""
+        self.path = path
+        self.task = task
+        self.updates_per_epoch = updates_per_epoch
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Count the update."""
+        state.epoch = state.global_step / self.updates_per_epoch
+        if self.task is not None and state.is_world_process_zero:
+            self.task.advance()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Append a line; numbers that are not finite are left out, as JSON has none."""
+        if not logs or not state.is_world_process_zero or not ("loss" in logs or "eval_loss" in logs):
+            return
+        line = {"step": state.global_step, "time": time.time()}
+        line |= {key: value for key, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # cut off by a kill

@@ -1,0 +1,293 @@
+"""Carry a training job out, in this process or in one of several that train together.
+
+python -m opadpo.training.run runs/NAME/job.json        with RANK, WORLD_SIZE, ... as accelerate reads them
+"""
+
+import json
+import math
+import random
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from opadpo.errors import DataError, OpadpoError, StepFailed, disk_errors
+from opadpo.hashing import derive_seed
+from opadpo.models.adapters import check_fits
+from opadpo.models.families.base import Processing
+from opadpo.models.loading import choose_device, load_model, load_processing
+from opadpo.progress import Progress, SilentProgress, Task, default_progress
+from opadpo.recipe.training import OpadpoSection, TrainerSection
+from opadpo.training.arguments import check_optimizer, number_of_updates, training_arguments
+from opadpo.training.checkpoints import clear_torn, newest_complete, saving, step_of
+from opadpo.training.collate import Collator, ExampleStream
+from opadpo.training.examples import (
+    LeftOut,
+    Preparation,
+    Prompts,
+    TrainingExample,
+    context_length,
+    prepare_examples,
+)
+from opadpo.training.job import FAILURE_FILE, OUTCOME_FILE, TrainingJob, TrainingOutcome
+from opadpo.training.onpolicy import measure
+from opadpo.training.opa import OpaTrainer
+from opadpo.training.opadpo import OpadpoTrainer, image_mask, mask_seeds, opadpo_names
+from opadpo.training.policy import continued_adapter, fresh_adapter, save_adapter
+from opadpo.training.processes import end_with_owner, first_process, processes_here, wait_for_all
+from opadpo.training.reporting import METRICS_FILE, Reporter, cut_metrics
+from opadpo.training.trainer import RunSettings, StageTrainer
+from opadpo.workspace import atomic_write
+
+ONPOLICY_FILE = "onpolicy.json"
+LEFT_OUT_FILE = "dropped.jsonl"
+
+
+class Prepared(NamedTuple):
+    """Everything that exists before weights are loaded."""
+
+    processing: Processing
+    prompts: Prompts
+    train: list[TrainingExample]
+    held_out: list[TrainingExample]
+    left_out: list[LeftOut]
+
+
+def run_job(job: TrainingJob, progress: Progress) -> TrainingOutcome:
+    """Train, continuing from the newest complete checkpoint of the run, and write the adapter to `job.output`.
+
+    Raises:
+        DataError: if there is nothing to train on.
+        ModelError: if the starting adapter does not fit base or recipe.
+        DependencyMissing: if the optimizer or precision needs what is not there.
+        StepFailed: if the loss is not finite, the first update's check fails, or GPU memory runs out.
+        DiskFull: if there is no room for a checkpoint.
+    """
+    section = _section(job)
+    device = choose_device(job.recipe.model.device)
+    check_optimizer(section, device)
+    prepared = _prepare(job, section, progress)
+    model = load_model(job.pin, job.recipe, training=True)
+    try:
+        wrapped = _with_adapter(job, model, prepared.processing)
+        if job.stage == "opadpo":
+            _measure_onpolicy(job, wrapped, prepared, section)
+        trainer, done = _trainer(job, section, wrapped, prepared, device)
+        updates = trainer.args.max_steps
+        with _task(progress, f"train {job.name}", updates, done) as task:
+            trainer.add_callback(_reporter(job, section, prepared, task))
+            checkpoint = job.run / f"checkpoint-{done}"
+            with disk_errors(job.run):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if done else None)
+    except torch.OutOfMemoryError as error:
+        raise _out_of_memory(job, section, error) from error
+    if trainer.args.should_save:
+        with saving(job.output):
+            save_adapter(trainer.model, job.output, job.pin)
+    return TrainingOutcome(
+        counts={
+            "examples": len(prepared.train),
+            "held_out": len(prepared.held_out),
+            "updates": updates,
+            "resumed_from": done,
+        },
+        dropped=dict(Counter(item.reason for item in prepared.left_out)),
+        figures=_last_metrics(job.run / METRICS_FILE),
+    )
+
+
+def _section(job: TrainingJob) -> TrainerSection:
+    return job.opadpo if job.stage == "opadpo" else job.recipe.train.opa
+
+
+def _prepare(job: TrainingJob, section: TrainerSection, progress: Progress) -> Prepared:
+    """Check data and adapter and tokenize, before any weights are loaded."""
+    from datasets import Dataset
+
+    processing = load_processing(job.pin, job.recipe)
+    if job.start_folder is not None:
+        lora = job.recipe.train.opa.lora if job.stage == "opa" else job.opadpo.lora
+        check_fits(job.start_folder, job.pin, family=processing.family, lora=lora)
+    rows = Dataset.load_from_disk(str(job.dataset))
+    if isinstance(section, OpadpoSection):
+        prompts = Prompts(processing)
+        preparation = Preparation(
+            prompts,
+            job.images,
+            tuple(name for name in opadpo_names(section) if not name.endswith("_masked")),
+            context_length(processing),
+            longest=section.pad_to,
+            may_lack=frozenset() if section.loss.standard_pair_coef > 0 else frozenset({"standard"}),
+            score_weights=section.use_score_weights,
+            image_weights=section.use_image_weights,
+        )
+    else:
+        prompts = Prompts(processing, job.recipe.train.opa.image_aspect)
+        preparation = Preparation(
+            prompts, job.images, tuple(job.recipe.train.opa.responses), context_length(processing)
+        )
+    shown = progress if first_process() else SilentProgress()
+    examples, left_out = prepare_examples(rows, preparation, shown, total=len(rows))
+    train, held_out = split_by_image(examples, section.eval_share, job.recipe.seed)
+    if first_process():
+        lines = [json.dumps(item._asdict(), ensure_ascii=False) + "\n" for item in left_out]
+        atomic_write(job.run / LEFT_OUT_FILE, "".join(lines))
+    return Prepared(processing, prompts, train, held_out, left_out)
+
+
+def split_by_image(
+    examples: Sequence[TrainingExample], share: float, seed: int
+) -> tuple[list[TrainingExample], list[TrainingExample]]:
+    """(training, held-out) examples, disjoint by image, about `share` of them held out.
+
+    Raises:
+        DataError: if nothing is left to train on.
+    """
+    if share == 0:
+        return list(examples), []
+    images = sorted({example.image for example in examples})
+    random.Random(derive_seed(seed, "eval")).shuffle(images)
+    count = max(1, round(share * len(images)))
+    if count >= len(images):
+        raise DataError(
+            "Too few images to hold some out for evaluation",
+            seen=f"{len(images)} images, eval_share {share}",
+            remedy="set eval_share to 0, or build a larger data set",
+        )
+    held = set(images[:count])
+    return [e for e in examples if e.image not in held], [e for e in examples if e.image in held]
+
+
+def _with_adapter(job: TrainingJob, model: Any, processing: Processing) -> Any:
+    if job.start_folder is not None:
+        return continued_adapter(model, job.start_folder, processing.family, language_only=job.stage == "opadpo")
+    lora = job.recipe.train.opa.lora if job.stage == "opa" else job.opadpo.lora
+    return fresh_adapter(model, job.pin, processing.family, lora, job.recipe.seed)
+
+
+def _measure_onpolicy(job: TrainingJob, model: Any, prepared: Prepared, section: TrainerSection) -> None:
+    path = job.run / ONPOLICY_FILE
+    if first_process() and not path.exists():
+        values = measure(
+            model,
+            prepared.train,
+            prepared.prompts,
+            start=None if job.start_folder is None else job.start,
+            seed=job.recipe.seed,
+            batch_size=min(section.micro_batch_size, section.batch_size),
+        )
+        atomic_write(path, json.dumps(values, indent=2))
+
+
+def _trainer(
+    job: TrainingJob, section: TrainerSection, model: Any, prepared: Prepared, device: torch.device
+) -> tuple[StageTrainer, int]:
+    """The trainer, and the number of updates that a checkpoint holds already."""
+    seed, processes = job.recipe.seed, processes_here()
+    updates = number_of_updates(section, len(prepared.train))
+    targets = model.peft_config["default"].target_modules
+    only_language = job.stage == "opadpo" and job.start_folder is not None
+    arguments = training_arguments(
+        section,
+        job.run,
+        updates=updates,
+        processes=processes,
+        device=device,
+        seed=seed,
+        evaluate=bool(prepared.held_out),
+        unused_parameters=not only_language and targets != prepared.processing.family.lora_targets("language"),
+    )
+    newest = newest_complete(job.run)
+    done = step_of(newest) if newest else 0
+    wait_for_all()  # no process may look for checkpoints after another has begun to clear them
+    if first_process():
+        clear_torn(job.run, after=done)
+        cut_metrics(job.run / METRICS_FILE, done)
+    shared = {
+        "model": model,
+        "args": arguments,
+        "train_dataset": ExampleStream(len(prepared.train), updates * section.batch_size, seed),
+        "eval_dataset": prepared.held_out or None,
+        "collator": _collator(job, section, prepared, prepared.train),
+        "eval_collator": _collator(job, section, prepared, prepared.held_out) if prepared.held_out else None,
+        "settings": RunSettings(
+            job.pin, section.keep_checkpoints, section.pad_to if isinstance(section, OpadpoSection) else None
+        ),
+    }
+    if isinstance(section, OpadpoSection):
+        precision = "bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else job.recipe.model.dtype
+        return OpadpoTrainer(section=section, compute_dtype=getattr(torch, precision), **shared), done
+    return OpaTrainer(**shared), done
+
+
+def _collator(
+    job: TrainingJob, section: TrainerSection, prepared: Prepared, examples: Sequence[TrainingExample]
+) -> Collator:
+    if not isinstance(section, OpadpoSection):
+        return Collator(examples, prepared.prompts, job.recipe.train.opa.responses)
+    patch = getattr(getattr(prepared.processing.config, "vision_config", None), "patch_size", 14)
+    return Collator(
+        examples,
+        prepared.prompts,
+        opadpo_names(section),
+        mask=image_mask(section, patch),
+        mask_seed=mask_seeds(section, job.recipe.seed),
+    )
+
+
+def _task(progress: Progress, description: str, total: int, done: int) -> Any:
+    return progress.task(description, total, done=done) if first_process() else nullcontext()
+
+
+def _reporter(job: TrainingJob, section: TrainerSection, prepared: Prepared, task: Task | None) -> Reporter:
+    return Reporter(job.run / METRICS_FILE, task, len(prepared.train) / section.batch_size)
+
+
+def _out_of_memory(job: TrainingJob, section: TrainerSection, error: Exception) -> StepFailed:
+    key = f"train.{job.stage}"
+    per_process = section.batch_size // job.recipe.train.processes
+    micro = min(section.micro_batch_size, per_process)
+    advice = []
+    if micro > 1:
+        lower = max(size for size in range(1, micro) if per_process % size == 0)
+        advice.append(f"lower {key}.micro_batch_size from {micro} to {lower} (the result stays the same)")
+    if not section.gradient_checkpointing:
+        advice.append(f"set {key}.gradient_checkpointing to true")
+    advice.append(f"set {key}.precision to bfloat16, or model.quantization to 4bit")
+    return StepFailed(
+        "The GPU is out of memory",
+        seen=str(error).splitlines()[0],
+        remedy="; or ".join(advice) + "; then run the command again: it continues from the last checkpoint",
+    )
+
+
+def _last_metrics(path: Path) -> dict[str, float]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    losses = [line for line in (json.loads(text) for text in lines) if "loss" in line]
+    if not losses:
+        return {}
+    wanted = ("loss", "rewards/accuracies", "rewards/margins", "tokens_per_second")
+    return {key: losses[-1][key] for key in wanted if key in losses[-1] and math.isfinite(losses[-1][key])}
+
+
+def main(path: str) -> int:
+    """One of several processes: do the job; the first one writes the outcome or the failure beside it."""
+    job = TrainingJob.model_validate_json(Path(path).read_text(encoding="utf-8"))
+    end_with_owner()
+    try:
+        outcome = run_job(job, default_progress() if first_process() else SilentProgress())
+    except OpadpoError as error:
+        failure = {"class": type(error).__name__, "what": error.what, "seen": error.seen, "remedy": error.remedy}
+        atomic_write(job.run / FAILURE_FILE, json.dumps(failure, default=str))
+        return error.exit_status
+    if first_process():
+        atomic_write(job.run / OUTCOME_FILE, outcome.model_dump_json())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,167 @@
+"""The data sets that training reads: which rows, with which weights."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+import trainable_workspace
+from datasets import Dataset
+
+from opadpo.errors import DataError, MissingArtefact
+from opadpo.progress import SilentProgress
+from opadpo.recipe.sections import BuildSection
+from opadpo.records import PreferenceExample, Revision, Rollout, SentenceReview, assemble
+from opadpo.review.store import ReviewStore
+from opadpo.steps.build import build, weight_spans
+from opadpo.tables import read_records
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return trainable_workspace.base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def workspace(tmp_path, base):
+    return trainable_workspace.make(tmp_path / "ws", base, examples=6)
+
+
+def examples(workspace, stage):
+    rows = Dataset.load_from_disk(str(workspace.dataset(stage)))
+    return [PreferenceExample.model_validate(row) for row in rows]
+
+
+def dropped(workspace, stage):
+    lines = (workspace.dataset(stage) / "dropped.jsonl").read_text().splitlines()
+    return {row["rollout_id"]: row["reason"] for row in map(json.loads, lines)}
+
+
+def append(workspace, rollout, **fields):
+    made = trainable_workspace.revision(rollout, **fields)
+    with ReviewStore.open(workspace.reviews_db) as store:
+        store.append([made])
+    return made
+
+
+def test_rows_carry_what_was_sampled_and_its_weights(workspace):
+    result = build(workspace, progress=SilentProgress())
+    assert result.status == "done"
+    assert result.counts["opa/rows"] == result.counts["opadpo/rows"] == 6
+    rollouts = {r.rollout_id: r for r in read_records(workspace.rollouts, Rollout)}
+    for row in examples(workspace, "opadpo"):
+        rollout = rollouts[row.rollout_id]
+        assert row.generated_token_ids == rollout.response_token_ids
+        assert row.generated == rollout.response
+        assert (workspace.prompts / row.image).is_file()
+        assert row.standard.startswith("There is a")
+        assert not row.human_verified
+        first, second = row.generated_spans
+        assert rollout.response[second.start : second.end].startswith("A ")
+        assert (second.score_weight, second.image_weight) == (1.0, 1.0)
+        if row.revised == row.generated:
+            assert (first.score_weight, first.image_weight) == (1.0, 1.0)
+        else:
+            assert first.score_weight in (2.5, 2.0, 1.5)
+            assert first.image_weight == 3.0
+            assert row.revised[row.revised_spans[0].start : row.revised_spans[0].end].startswith("A tree stands")
+    again = build(workspace, progress=SilentProgress())
+    assert again.status == "up_to_date"
+    assert again.counts == result.counts
+
+
+def test_spans_of_deleted_and_added_sentences():
+    response = "A dog. A cat. A cow."
+    sentences = [
+        SentenceReview(index=0, kind="kept", start=0, end=6, original="A dog.", revised="A dog.", score=4),
+        SentenceReview(
+            index=1, kind="deleted", start=6, end=13, original=" A cat.", revised="", score=1,
+            error_type="language_comprehension_error",
+        ),
+        SentenceReview(index=1, kind="added", start=13, end=13, original="", revised=" A hen."),
+        SentenceReview(
+            index=2, kind="edited", start=14, end=20, original="A cow.", revised="A pig.", score=3,
+            error_type="image_recognition_error",
+        ),
+    ]  # fmt: skip
+    generated, revised = weight_spans(response, sentences, BuildSection())
+    text = assemble(response, sentences)
+    assert text == "A dog. A hen. A pig."
+    laid = [(response[s.start : s.end], s.score_weight, s.image_weight) for s in generated]
+    assert laid == [("A dog.", 1.0, 1.0), (" A cat.", 2.5, 1.0), ("A cow.", 1.5, 3.0)]
+    laid = [(text[s.start : s.end], s.score_weight, s.image_weight) for s in revised]
+    assert laid == [("A dog.", 1.0, 1.0), (" A hen.", 1.0, 1.0), ("A pig.", 1.5, 3.0)]
+    section = BuildSection(score_weights={1: 9.0, 2: 1.0, 3: 0.5, 4: 0.25})
+    assert [s.score_weight for s in weight_spans(response, sentences, section)[0]] == [0.25, 9.0, 0.5]
+
+
+def test_every_row_that_is_left_out_has_its_reason(workspace):
+    rollouts = read_records(workspace.rollouts, Rollout)
+    append(workspace, rollouts[0], author_kind="human", status="rejected", note="blurred")
+    append(workspace, rollouts[1], author_kind="human", status="flagged")
+    append(workspace, rollouts[2], status="failed", note="refused")
+    accepted = append(workspace, rollouts[3], author_kind="human")
+    with ReviewStore.open(workspace.reviews_db) as store:
+        whole = rollouts[4].response
+        deleted = SentenceReview(index=0, kind="deleted", start=0, end=len(whole), original=whole, revised="", score=1)
+        store.append(
+            [
+                Revision.create(
+                    rollout_id=rollouts[4].rollout_id, author_kind="human", author="me", sentences=[deleted], text=""
+                ),
+                Revision.create(
+                    rollout_id=rollouts[5].rollout_id,
+                    author_kind="human",
+                    author="me",
+                    sentences=[
+                        SentenceReview(index=0, kind="kept", start=0, end=3, original="xyz", revised="xyz", score=4)
+                    ],
+                    text="xyz",
+                    created_at=datetime.now(UTC),
+                ),
+            ]
+        )
+    result = build(workspace, progress=SilentProgress())
+    reasons = dropped(workspace, "opa")
+    assert [reasons.get(r.rollout_id) for r in rollouts] == [
+        "rejected_revision", "flagged_revision", "failed_revision", None, "empty_revision", "sentences_do_not_fit",
+    ]  # fmt: skip
+    assert result.dropped["opa: rejected_revision"] == 1
+    (row,) = examples(workspace, "opa")
+    assert row.revision_id == accepted.revision_id
+    assert row.human_verified
+    assert result.counts["opa/human_verified"] == 1
+
+
+def test_human_only_and_the_filters(tmp_path, base):
+    workspace = trainable_workspace.make(tmp_path / "ws", base, ["build.revisions=human_only"], examples=3)
+    with pytest.raises(DataError, match="3 human_only"):
+        build(workspace, progress=SilentProgress())
+    assert not workspace.dataset("opa").exists()
+    rollouts = read_records(workspace.rollouts, Rollout)
+    append(workspace, rollouts[1], author_kind="human")
+    build(workspace, progress=SilentProgress())
+    assert [row.rollout_id for row in examples(workspace, "opadpo")] == [rollouts[1].rollout_id]
+
+
+def test_a_missing_reference_matters_only_where_it_is_used(tmp_path, base):
+    from opadpo.records import Prompt
+    from opadpo.steps import plans
+    from opadpo.tables import write_records
+
+    overrides = ["train.opa.responses=[revised]"]
+    workspace = trainable_workspace.make(tmp_path / "ws", base, overrides, examples=3)
+    prompts = read_records(workspace.prompts, Prompt)
+    prompts[0] = prompts[0].model_copy(update={"reference": " "})
+    write_records(workspace.prompts / "prompts.parquet", prompts, Prompt)
+    result = build(workspace, progress=SilentProgress())
+    assert result.counts["opa/rows"] == 3
+    assert result.counts["opadpo/rows"] == 2
+    assert list(dropped(workspace, "opadpo").values()) == ["no_reference"]
+    assert plans.dataset(workspace, "opa", "x").settings["needs_reference"] is False
+
+
+def test_what_is_needed_first_is_named(tmp_path, base):
+    workspace = trainable_workspace.make(tmp_path / "ws", base, examples=2)
+    workspace.reviews_db.unlink()
+    with pytest.raises(MissingArtefact, match="opadpo revise"):
+        build(workspace, progress=SilentProgress())
