@@ -163,8 +163,9 @@ class _Run:
         if endpoint.base_url or not endpoint.server_command:
             yield endpoint.base_url
             return
-        self.progress.say(f"starting the expert's server: {' '.join(endpoint.server_command)}")
-        with running_server(endpoint.server_command, self.workspace.requests_db.with_name(SERVER_LOG)) as url:
+        log = self.workspace.requests_db.with_name(SERVER_LOG)
+        self.progress.say(f"starting the expert's server (its output: {log})")
+        with running_server(endpoint.server_command, log) as url:
             yield url
 
     def _tasks(self) -> Iterator[Task]:

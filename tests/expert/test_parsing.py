@@ -3,7 +3,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import answer, verdict
 
@@ -122,6 +122,7 @@ def test_a_sentence_with_brackets_of_its_own_keeps_them() -> None:
         ),
     )
 )
+@settings(max_examples=40)
 def test_reading_never_raises(value: Any) -> None:
     for text in (json.dumps(value), json.dumps({"sentences": value, "added": value}), str(value)):
         reading = read_answer(text, SENTENCES)

@@ -1,0 +1,285 @@
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import servers
+from servers import ChatServer, answer, chat_server, verdict
+
+from opadpo.errors import Busy, EndpointError, MissingArtefact, WorkspaceError
+from opadpo.hashing import bytes_digest
+from opadpo.progress import SilentProgress
+from opadpo.recipe import preset_text
+from opadpo.records import Prompt, Rollout, Sampling
+from opadpo.review.store import ReviewStore
+from opadpo.steps import plans
+from opadpo.steps.result import StepResult
+from opadpo.steps.revise import revise
+from opadpo.tables import read_records, write_records
+from opadpo.toy.captions import QUESTION, mentions, own_caption, reference_caption
+from opadpo.toy.world import png_bytes, render, sample_scene
+from opadpo.workspace import Workspace
+
+SAMPLING = Sampling(temperature=1, top_k=0, top_p=1, max_new_tokens=9)
+
+
+@pytest.fixture
+def server():
+    with chat_server() as running:
+        yield running
+
+
+def make(root: Path, responses: list[str | None], *overrides: str) -> tuple[Workspace, list[set[str]]]:
+    """A workspace with toy prompts and these responses (None: a caption with the language prior); and the truth."""
+    workspace = Workspace.create(root, preset_text("toy"), list(overrides))
+    rng = np.random.default_rng(0)
+    prompts, rollouts, truths = [], [], []
+    for index, response in enumerate(responses):
+        scene = sample_scene(rng)
+        image = png_bytes(render(scene))
+        name = f"images/{index}.png"
+        (workspace.root / "images").mkdir(exist_ok=True)
+        (workspace.root / name).write_bytes(image)
+        prompt = Prompt.create(
+            image_id=bytes_digest(image),
+            image_file=name,
+            question=QUESTION,
+            reference=reference_caption(scene, rng),
+            source="toy",
+            split="train",
+            subset="train-0",
+        )
+        prompts.append(prompt)
+        rollouts.append(
+            Rollout.create(
+                prompt_id=prompt.prompt_id,
+                response=own_caption(scene, rng) if response is None else response,
+                response_token_ids=[index],
+                model="toy@1",
+                adapter="base",
+                adapter_hash="",
+                template="toy",
+                image_aspect="pad",
+                sampling=SAMPLING,
+                finish_reason="stop",
+                sample_index=0,
+                seed=0,
+            )
+        )
+        truths.append({thing["noun"] for thing in scene.truth()["objects"]})
+    with workspace.writing(plans.prompts(workspace)) as writer:
+        write_records(writer.folder / "prompts.parquet", prompts, Prompt)
+        os.rename(workspace.root / "images", writer.folder / "images")
+        writer.finish({})
+    with workspace.writing(plans.rollouts(workspace)) as writer:
+        write_records(writer.folder / "part-00000.parquet", rollouts, Rollout)
+        writer.finish({})
+    return workspace, truths
+
+
+def made(server: ChatServer, root: Path, responses: list[str | None], *overrides: str) -> Workspace:
+    settings = [f"revise.endpoint.base_url={server.url}", "revise.max_retries=0", *overrides]
+    return make(root, responses, *settings)[0]
+
+
+def run(workspace: Workspace, **options: Any) -> StepResult:
+    return revise(Workspace.open(workspace.root), progress=SilentProgress(), **options)
+
+
+def texts(workspace: Workspace) -> list[str]:
+    with ReviewStore.open(workspace.reviews_db) as store:
+        return [revision.text for revision in store.iter_current()]
+
+
+def test_the_toy_expert_takes_out_what_is_not_in_the_picture(tmp_path: Path) -> None:
+    workspace, truths = make(tmp_path / "w", [None] * 24)
+    result = run(workspace)
+    counts = result.counts
+    assert result.status == "done"
+    assert (counts["rollouts"], counts["revised"], counts["failed"], result.warnings) == (24, 24, 0, [])
+    assert counts["kept"] == counts["score_4"] > 0
+    assert counts["edited"] + counts["deleted"] == counts["score_1"] + counts["score_2"] + counts["score_3"] > 0
+    assert counts["requests"] == 24
+    assert counts["prompt_tokens"] > 0
+    with ReviewStore.open(workspace.reviews_db) as store:
+        revisions = list(store.iter_current())
+    rollouts = {r.rollout_id: i for i, r in enumerate(read_records(workspace.rollouts, Rollout))}
+    for revision in revisions:
+        assert {mention.noun for mention in mentions(revision.text)} <= truths[rollouts[revision.rollout_id]]
+        assert revision.author == "toy-expert"
+    assert run(workspace).status == "up_to_date"
+
+
+def test_failures_are_listed_with_their_reasons_and_asked_again_on_demand(server: ChatServer, tmp_path: Path) -> None:
+    def moody(_server: ChatServer, body: dict[str, Any]) -> Any:
+        said = " ".join(servers.numbered(body))
+        if "refuse" in said:
+            return servers.completion(None, refusal="no")
+        if "crash" in said:
+            return servers.error(500)
+        if "wrong" in said:
+            return answer(verdict(7, "x"))
+        return servers.keep_all(_server, body)
+
+    server.behave = moody
+    responses: list[str | None] = ["All is fine.", "You refuse.", "You crash.", "You are wrong.", "", "Also fine."]
+    workspace = made(server, tmp_path / "w", responses)
+    result = run(workspace)
+    assert result.dropped == {"empty_response": 1, "refusal": 1, "server_error": 1, "unusable_answer": 1}
+    assert (result.counts["revised"], result.counts["failed"]) == (2, 4)
+    assert "--retry failed" in result.warnings[0]
+    assert sorted(texts(workspace)) == ["All is fine.", "Also fine."]
+
+    asked = len(server.bodies)
+    again = run(workspace)
+    assert (again.status, again.dropped, len(server.bodies)) == ("up_to_date", result.dropped, asked)
+    server.behave = servers.keep_all
+    retried = run(workspace, retry_failed=True)
+    assert retried.dropped == {"empty_response": 1}
+    assert retried.counts["revised"] == 5
+    assert len(server.bodies) == asked + 3
+    assert sorted(texts(workspace)) == sorted(filter(None, responses))
+
+
+def test_a_missing_image_fails_its_row_and_no_other(server: ChatServer, tmp_path: Path) -> None:
+    workspace = made(server, tmp_path / "w", ["One.", "Two.", "Three."])
+    image = workspace.prompts / "images" / "1.png"
+    data = image.read_bytes()
+    image.unlink()
+    result = run(workspace)
+    assert result.dropped == {"image": 1}
+    assert "1.png" in result.warnings[0]
+    image.write_bytes(data)
+    assert run(workspace, retry_failed=True).dropped == {}
+    assert len(server.bodies) == 3
+
+
+def test_a_changed_setting_that_changes_no_request_asks_nothing(server: ChatServer, tmp_path: Path) -> None:
+    server.behave = lambda *_: answer(
+        verdict(1, "A blue cat sits.", action="rewrite", score=2, error_type="image_recognition_error")
+    )
+    workspace = made(server, tmp_path / "w", ["A red cat sits."])
+    assert run(workspace).counts["not_minimal"] == 0
+    strict = Workspace.open(workspace.root, ["revise.minimal_share=0.1"])
+    result = revise(strict, progress=SilentProgress())
+    assert (result.status, result.counts["not_minimal"], len(server.bodies)) == ("done", 1, 1)
+    with ReviewStore.open(workspace.reviews_db) as store:
+        assert [r.sentences[0].not_minimal for r in store.history(next(store.iter_current()).rollout_id)] == [
+            False,
+            True,
+        ]
+
+
+def test_no_more_requests_at_once_than_the_recipe_says(server: ChatServer, tmp_path: Path) -> None:
+    server.delay = 0.02
+    workspace = made(server, tmp_path / "w", [f"Sentence {i}." for i in range(20)], "revise.concurrency=3")
+    run(workspace)
+    assert server.most_at_once == 3
+
+
+def test_it_runs_inside_a_running_event_loop_as_in_a_notebook(server: ChatServer, tmp_path: Path) -> None:
+    workspace = made(server, tmp_path / "w", ["One."])
+
+    async def cell() -> StepResult:
+        return run(workspace)
+
+    assert asyncio.run(cell()).counts["revised"] == 1
+
+
+def test_a_hard_stop_keeps_what_was_answered_and_the_next_run_goes_on(server: ChatServer, tmp_path: Path) -> None:
+    def poor(_server: ChatServer, body: dict[str, Any]) -> Any:
+        empty = len(_server.bodies) > 5
+        return servers.error(429, "insufficient_quota") if empty else servers.keep_all(_server, body)
+
+    server.behave = poor
+    workspace = made(server, tmp_path / "w", [f"Sentence {i}." for i in range(12)], "revise.concurrency=2")
+    with pytest.raises(EndpointError, match="insufficient_quota"):
+        run(workspace)
+    assert workspace.manifest("expert") is None
+    assert len(texts(workspace)) == 5
+    server.bodies.clear()
+    server.behave = servers.keep_all
+    assert run(workspace).counts["revised"] == 12
+    assert len(server.bodies) == 7
+
+
+def test_without_a_key_nothing_is_asked_and_nothing_is_started(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    workspace = made(server, tmp_path / "w", ["One."], "revise.endpoint.api_key_required=true")
+    with pytest.raises(EndpointError, match="OPENAI_API_KEY is not set"):
+        run(workspace)
+    assert server.bodies == []
+
+
+def test_a_server_command_that_fails_is_one_clear_message(tmp_path: Path) -> None:
+    command = 'revise.endpoint.server_command=["{python}", "-c", "raise SystemExit(3)"]'
+    workspace, _ = make(tmp_path / "w", ["One."], command)
+    with pytest.raises(EndpointError, match=r"(?s)ended with status 3.*server\.log"):
+        run(workspace)
+
+
+def test_what_has_to_be_there_first(server: ChatServer, tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "w", preset_text("toy"))
+    with pytest.raises(MissingArtefact, match="opadpo prepare"):
+        run(workspace)
+    workspace = made(server, tmp_path / "v", ["One."])
+    write_records(workspace.prompts / "prompts.parquet", [], Prompt)
+    with pytest.raises(WorkspaceError, match=r"(?s)prompt is not there.*opadpo rollout"):
+        run(workspace)
+
+
+def test_a_second_run_at_the_same_time_is_refused(server: ChatServer, tmp_path: Path) -> None:
+    workspace = made(server, tmp_path / "w", ["One."])
+    with workspace.lock("expert"), pytest.raises(Busy, match="Another process"):
+        run(workspace)
+
+
+def committed(workspace: Workspace) -> int:
+    if not workspace.requests_db.exists():
+        return 0
+    with sqlite3.connect(workspace.requests_db) as connection:
+        try:
+            return connection.execute("SELECT count(*) FROM requests").fetchone()[0]
+        except sqlite3.OperationalError:
+            return 0
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_asks_no_committed_answer_twice(server: ChatServer, tmp_path: Path) -> None:
+    server.delay = 0.02
+    rows = 60
+    workspace = made(server, tmp_path / "w", [f"Sentence {i}." for i in range(rows)], "revise.concurrency=4")
+    script = (
+        "import sys; from opadpo.workspace import Workspace; from opadpo.progress import SilentProgress;"
+        " from opadpo.steps.revise import revise; revise(Workspace.open(sys.argv[1]), progress=SilentProgress())"
+    )
+    kills = 0
+    for share in (0.25, 0.6):
+        before, asked = committed(workspace), len(server.bodies)
+        process = subprocess.Popen([sys.executable, "-c", script, str(workspace.root)])
+        while len(server.bodies) < share * rows and process.poll() is None:
+            time.sleep(0.002)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+        time.sleep(0.1)
+        assert len(server.bodies) - asked <= committed(workspace) - before + 4
+    assert kills == 2
+    before, asked = committed(workspace), len(server.bodies)
+    assert 0 < before < rows
+    result = run(workspace)
+    assert result.counts["revised"] == rows
+    assert len(server.bodies) - asked == rows - before
+    assert len(texts(workspace)) == rows
+    with ReviewStore.open(workspace.reviews_db) as store:
+        assert store.counts()["revisions"] == rows
