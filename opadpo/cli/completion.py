@@ -24,11 +24,13 @@ def complete_settings(incomplete: str) -> list[tuple[str, str]]:
 def complete_models(ctx: typer.Context, incomplete: str) -> list[str]:
     """`base` and the adapters of the workspace that was typed before; the last of several names is completed."""
     before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in _models(ctx.params.get("workspace")) if name.startswith(last)]
+    return [f"{before}{comma}{name}" for name in ("base", *_adapters(ctx)) if name.startswith(last)]
 
 
-def _models(workspace: Path | str | None) -> Iterator[str]:
-    yield "base"
-    folder = Path(workspace).expanduser() / "adapters" if workspace else None
-    if folder is not None and folder.is_dir():
-        yield from sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+def _adapters(ctx: typer.Context) -> Iterator[str]:
+    # An option that still waits for its value stops the parser before it knows which word is the workspace.
+    for word in (ctx.params.get("workspace"), *ctx.args):
+        folder = Path(word).expanduser() / "adapters" if word else None
+        if folder is not None and folder.is_dir():
+            yield from sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+            return

@@ -10,7 +10,7 @@ from opadpo.models.base import pinned_digest
 from opadpo.recipe import Recipe, outcome
 from opadpo.recipe.training import OpadpoSection
 from opadpo.steps.sources import source_digest
-from opadpo.workspace import Plan, State, Workspace
+from opadpo.workspace import Plan, Workspace
 
 Stage = Literal["opa", "opadpo"]
 
@@ -144,14 +144,6 @@ def evaluation(workspace: Workspace, model: str, benchmark: str, prompt_set: str
         settings={"benchmark": benchmark, "set": prompt_set},
         inputs=_inputs(workspace, f"captions/{model}/{prompt_set}.parquet"),
     )
-
-
-def state_with_inputs(workspace: Workspace, plan: Plan, states: dict[str, State]) -> State:
-    """State of an artefact, stale also if something that it is made from is stale; `states` holds those before it."""
-    state = workspace.state(plan)
-    if state == "done" and any(states.get(path) in ("stale", "partial", "missing") for path in plan.inputs):
-        return "stale"
-    return state
 
 
 def _model_settings(workspace: Workspace) -> dict[str, Any]:

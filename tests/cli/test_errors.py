@@ -1,6 +1,7 @@
 """The user's mistakes: one clear message, exit status 2, nothing half-written; failures: 1; interrupts: 130."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -178,3 +179,13 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "0"
+
+
+def test_a_port_in_use_is_told(run: Run, finished: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        message = only_message(run("app", finished, "--port", port))
+    assert str(port) in message
+    assert "remedy:" in message

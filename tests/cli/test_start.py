@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 HEAVY = {
     "accelerate", "datasets", "gradio", "huggingface_hub", "matplotlib", "numpy", "openai", "pandas", "peft", "PIL",
@@ -26,8 +27,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert HEAVY & set(modules) == set()
 
 
-def test_the_package_is_a_program_with_completion() -> None:
+def test_the_shell_completes_names_of_models_after_a_comma(finished: Path) -> None:
+    words = f"opadpo caption {finished} --model base,op"
+    asked = {"_OPADPO_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "4"}
     command = [sys.executable, "-m", "opadpo"]
-    asked = {"_OPADPO_COMPLETE": "complete_bash", "COMP_WORDS": "opadpo init w --recipe t", "COMP_CWORD": "4"}
     done = subprocess.run(command, capture_output=True, text=True, env=asked, check=True)
-    assert done.stdout.split() == ["toy"]
+    assert done.stdout.split() == ["base,opa", "base,opadpo"]
