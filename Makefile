@@ -15,7 +15,7 @@ LOCK_EXTRAS := --extra dev --extra notebooks --extra postgres
 LOCK_TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo app test check lint format docs lock clean
+.PHONY: help setup demo app test check quick lint format docs lock bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,10 @@ app: setup ## open the app on a workspace (WORKSPACE=demo)
 test: setup ## every test
 	$(BIN)/python -m pytest
 
-check: lint ## lint, types and the quick tests: before every commit
+check: setup ## lint, types and the quick tests, side by side: before every commit
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
+
+quick: setup ## the quick tests
 	$(BIN)/python -m pytest -m "not slow and not browser"
 
 lint: setup ## ruff and pyright
@@ -73,6 +76,9 @@ lock: ## make requirements.lock from pyproject.toml again; UPGRADE=1 takes the n
 	  sed -E -e '/^(nvidia-|cuda-|triton==)/d' -e 's/^([^ ]+==[^ +]+)\+[^ ]+/\1/' -e '/^(#.*)?$$/d' \
 	    build/lock/requirements.txt; } > build/lock/requirements.lock
 	mv build/lock/requirements.lock requirements.lock
+
+bench: setup ## every benchmark, one after another
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## delete what can be made again, .venv and workspaces excepted
 	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis

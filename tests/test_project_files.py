@@ -152,8 +152,9 @@ def commands(text: str) -> Iterator[str]:
     """Command lines in fenced shell blocks, in comments of recipes, and between backticks."""
     for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", text, re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
-            yield line.removeprefix("$ ").partition(" #")[0].strip()
-    yield from re.findall(r"^#   (opadpo [^(\n]+)", text, re.MULTILINE)
+            yield from line.removeprefix("$ ").partition(" #")[0].strip().split(" && ")
+    for line in re.findall(r"^#   (opadpo [^(\n]+)", text, re.MULTILINE):
+        yield from line.split(" && ")
     yield from re.findall(r"`((?:opadpo|make) [^`\n]+)`", text)
 
 
