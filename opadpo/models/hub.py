@@ -20,9 +20,9 @@ def fetch_snapshot(base: str, revision: str | None, progress: Progress, *, offli
     """
     if offline or _environment_says_offline():
         return _from_cache(base, revision)
-    import httpx
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.utils import httpx
 
     try:
         info = HfApi().model_info(base, revision=revision)
@@ -33,6 +33,9 @@ def fetch_snapshot(base: str, revision: str | None, progress: Progress, *, offli
             for name in names:
                 folder = Path(hf_hub_download(base, name, revision=commit)).parent
                 task.advance()
+            # Asked for by its branch or tag, a file also leaves a note in the cache of which commit that is; without
+            # the note the model could not be found by that name when the network is off.
+            hf_hub_download(base, names[0], revision=revision)
     except (HfHubHTTPError, HFValidationError, httpx.HTTPError, ConnectionError) as error:
         raise _explained(error, base, revision) from error
     return folder, commit

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from opadpo.models.base import fetch_base
+from opadpo.models.families.base import Processing
 from opadpo.models.generation import filtered_logits, generate
 from opadpo.models.loading import load_model, load_processing
 from opadpo.progress import SilentProgress
@@ -22,7 +24,7 @@ QUESTIONS = ["Describe the image.", "What is in the picture?", "A?", "Is there a
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_llava_folder):
+def loaded(tiny_llava_folder) -> tuple[Any, Processing]:
     recipe = parse_recipe(f"model: {{base: {tiny_llava_folder}, device: cpu}}\nprompt: {{template: toy}}")
     pin = fetch_base(recipe.model, SilentProgress())
     return load_model(pin, recipe), load_processing(pin, recipe)
