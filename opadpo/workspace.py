@@ -6,6 +6,7 @@ again, as long as nothing that it depends on has changed.
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -31,6 +32,8 @@ RECIPE_FILE = "recipe.yaml"
 MANIFEST_FILE = "manifest.json"
 RESOLVED_RECIPE_FILE = "recipe.resolved.yaml"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
+
+_MANY_FILES = 64
 
 State = Literal["missing", "partial", "done", "stale"]
 
@@ -433,12 +436,30 @@ def atomic_write(path: Path, content: str | bytes) -> None:
 
 
 def fsync_tree(folder: Path) -> None:
-    """Ask the disk to keep every file below `folder`."""
-    for base, _, files in os.walk(folder):
-        for name in files:
-            with open(os.path.join(base, name), "rb") as stream:
-                os.fsync(stream.fileno())
+    """Ask the disk to keep every file below `folder`; many files by one call for their whole file system."""
+    files = [os.path.join(base, name) for base, _, names in os.walk(folder) for name in names]
+    if len(files) > _MANY_FILES and _sync_file_system(folder):
+        return
+    for file in files:
+        with open(file, "rb") as stream:
+            os.fsync(stream.fileno())
+    for base, _, _ in os.walk(folder):
         _fsync_folder(Path(base))
+
+
+def _sync_file_system(folder: Path) -> bool:
+    """Linux's `syncfs`, which takes a moment where ten thousand single calls take half a minute; False elsewhere."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs(handle) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(handle)
+    return True
 
 
 def _fsync_folder(folder: Path) -> None:
