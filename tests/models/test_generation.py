@@ -90,7 +90,9 @@ def test_samples_follow_the_model_s_distribution(loaded, rows):
     responses = generate(model, processing, [(prompt, seed) for seed in range(3000)], one)
     ids = torch.tensor([prompt.input_ids])
     with torch.inference_mode():
-        logits = model(input_ids=ids, **{k: v[None] for k, v in prompt.model_inputs.items()}).logits[:, -1]
+        logits = model(input_ids=torch.LongTensor(ids), **{k: v[None] for k, v in prompt.model_inputs.items()}).logits[
+            :, -1
+        ]
     expected = filtered_logits(logits, one).softmax(-1)[0] * 3000
     seen = torch.bincount(torch.tensor([r.token_ids[0] for r in responses]), minlength=len(expected))
     kept = expected > 0

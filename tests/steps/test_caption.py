@@ -1,0 +1,186 @@
+"""Captions of the base and of adapters on one loaded base."""
+
+import pytest
+import tiny_workspace
+import torch
+
+from opadpo.errors import MissingArtefact, ModelError, UserError
+from opadpo.models.adapters import adapter_digest, lora_config
+from opadpo.models.base import read_pin
+from opadpo.models.families import family_for
+from opadpo.models.loading import load_model
+from opadpo.progress import SilentProgress
+from opadpo.recipe.training import LoraSection
+from opadpo.records import Caption, Prompt
+from opadpo.steps import plans, responding
+from opadpo.steps.caption import caption
+from opadpo.tables import read_records
+
+
+def run(workspace, models, **options):
+    return caption(workspace, models, progress=SilentProgress(), **options)
+
+
+def rows_of(workspace, model, prompt_set="heldout") -> list[Caption]:
+    return read_records(workspace.captions(model, prompt_set), Caption)
+
+
+def add_adapter(workspace, name, seed):
+    """A random adapter, as `train` would leave it."""
+    from peft import get_peft_model
+
+    pin = read_pin(workspace)
+    config = lora_config(pin, family_for("llava"), LoraSection(rank=4, alpha=8))
+    adapted = get_peft_model(load_model(pin, workspace.recipe), config)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for key, parameter in adapted.named_parameters():
+            if "lora_" in key:
+                parameter.normal_(std=0.3)
+    plan = plans.adapter(workspace, *plans.variant("opadpo", name, None))
+    with workspace.writing(plan) as writer:
+        adapted.save_pretrained(writer.folder)
+        writer.finish({}, content=adapter_digest(writer.folder))
+
+
+@pytest.fixture(scope="module")
+def workspace(tiny_llava_folder, tmp_path_factory):
+    made = tiny_workspace.make(tmp_path_factory.mktemp("captions") / "ws", tiny_llava_folder)
+    for seed, name in enumerate(("mine", "other")):
+        add_adapter(made, name, seed)
+    return made
+
+
+@pytest.fixture(scope="module")
+def captioned(workspace):
+    result = run(workspace, ["base", "mine", "base", "other"])
+    return workspace, result
+
+
+def test_each_model_has_captions_of_the_heldout_prompts(captioned):
+    workspace, result = captioned
+    assert result.status == "done"
+    assert result.counts == {"models": 3, "captions": 18, "reused": 0}
+    heldout = [p.prompt_id for p in read_records(workspace.prompts / "prompts.parquet", Prompt) if p.split == "heldout"]
+    texts = {}
+    for model in ("base", "mine", "other"):
+        rows = rows_of(workspace, model)
+        assert [row.prompt_id for row in rows] == heldout
+        assert {row.prompt_set for row in rows} == {"heldout"}
+        assert {row.adapter for row in rows} == {model}
+        expected = "" if model == "base" else adapter_digest(workspace.adapter(model))
+        assert {row.adapter_hash for row in rows} == {expected}
+        assert rows[0].sampling.temperature == 0
+        texts[model] = [row.response for row in rows]
+    assert texts["base"] != texts["mine"] != texts["other"]
+    assert result.outputs == [f"captions/{name}/heldout.parquet" for name in ("base", "mine", "other")]
+    folder = workspace.captions("mine", "heldout").parent
+    assert sorted(p.name for p in folder.iterdir()) == [".heldout.parquet.manifest.json", "heldout.parquet"]
+
+
+def test_a_model_s_captions_do_not_depend_on_those_before_it(captioned, tiny_llava_folder):
+    """Adapters leave no trace on the shared base."""
+    workspace, _ = captioned
+    before = {name: rows_of(workspace, name) for name in ("base", "other")}
+    for name in before:
+        workspace.captions(name, "heldout").unlink()
+        (workspace.captions(name, "heldout").parent / ".heldout.parquet.manifest.json").unlink()
+    run(workspace, ["mine", "other", "base"])
+    assert {name: rows_of(workspace, name) for name in before} == before
+
+
+def test_a_second_run_does_nothing(captioned, monkeypatch):
+    workspace, _ = captioned
+    monkeypatch.setattr(responding.Speaker, "respond", None)
+    result = run(workspace, ["mine", "base"])
+    assert result.status == "up_to_date"
+    assert result.counts["captions"] == 12
+
+
+def test_stopped_in_the_middle_goes_on(captioned, tiny_llava_folder, tmp_path, monkeypatch):
+    from opadpo.steps import caption as module
+
+    monkeypatch.setattr(module, "SHARD_ROWS", 2)
+    again = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder)
+    original, calls = responding.Speaker.respond, []
+
+    def respond(self, jobs, sampling):
+        calls.append(len(jobs))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(self, jobs, sampling)
+
+    monkeypatch.setattr(responding.Speaker, "respond", respond)
+    with pytest.raises(KeyboardInterrupt):
+        run(again, ["base"])
+    result = run(again, ["base"])
+    assert result.counts["reused"] == 4
+    assert calls == [2, 2, 2, 2]
+    assert rows_of(again, "base") == rows_of(captioned[0], "base")
+
+
+def test_a_new_adapter_of_the_same_name_is_captioned_anew(tiny_llava_folder, tmp_path):
+    workspace = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder)
+    add_adapter(workspace, "mine", 0)
+    run(workspace, ["mine"])
+    before = rows_of(workspace, "mine")
+    add_adapter(workspace, "mine", 7)
+    result = run(workspace, ["mine"])
+    assert result.counts["reused"] == 0
+    assert [row.response for row in rows_of(workspace, "mine")] != [row.response for row in before]
+
+
+def test_sampled_captions_follow_the_seed(tiny_llava_folder, tmp_path):
+    workspace = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder, caption={"temperature": 1.0})
+    run(workspace, ["base"])
+    first = rows_of(workspace, "base")
+    reseeded = tiny_workspace.change_recipe(workspace, tiny_llava_folder, caption={"temperature": 1.0}, seed=5)
+    assert run(reseeded, ["base"]).counts["reused"] == 0
+    assert [row.response for row in rows_of(reseeded, "base")] != [row.response for row in first]
+
+
+def test_a_subset_can_be_captioned(captioned):
+    workspace, _ = captioned
+    run(workspace, ["base"], prompt_set="train-1")
+    rows = rows_of(workspace, "base", "train-1")
+    assert len(rows) == 8
+    assert {row.prompt_set for row in rows} == {"train-1"}
+
+
+class TestBadInput:
+    """Nothing is made if one of the models cannot be used."""
+
+    def refused(self, workspace, models, error, message, **options):
+        before = sorted(workspace.root.rglob("*.parquet"))
+        with pytest.raises(error, match=message) as caught:
+            run(workspace, models, **options)
+        assert caught.value.exit_status == 2
+        assert sorted(workspace.root.rglob("*.parquet")) == before
+
+    @pytest.fixture(scope="class")
+    def fresh(self, tiny_llava_folder, tmp_path_factory):
+        return tiny_workspace.make(tmp_path_factory.mktemp("captions") / "ws", tiny_llava_folder)
+
+    @pytest.mark.parametrize(
+        ("model", "command"),
+        [("opa", r"train opa \S+`"), ("dpo", r"train opadpo \S+ --name dpo`"), ("x", r"train opadpo \S+ --name x`")],
+    )
+    def test_missing_adapter(self, fresh, model, command):
+        self.refused(fresh, ["base", model], MissingArtefact, rf"adapters/{model} is not there(.|\n)*{command}")
+
+    def test_bad_name(self, fresh):
+        self.refused(fresh, ["../x"], UserError, "not allowed")
+
+    def test_no_model(self, fresh):
+        self.refused(fresh, [], UserError, "No model")
+
+    def test_unknown_set(self, fresh):
+        self.refused(fresh, ["base"], UserError, r"seen: nothing(.|\n)*heldout, train", prompt_set="nothing")
+
+    def test_adapter_of_another_base(self, fresh):
+        import json
+
+        add_adapter(fresh, "strange", 0)
+        path = fresh.adapter("strange") / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "revision": "0" * 12}))
+        self.refused(fresh, ["base", "strange"], ModelError, "another base model")
