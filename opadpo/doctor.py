@@ -196,7 +196,9 @@ def _attention(recipe: "Recipe | None", cuda: bool) -> Iterator[Check]:
         yield Check("attention: flex", "ok", "part of torch")
     else:
         seen = "needs a CUDA GPU" if flex else "not in this torch"
-        yield Check("attention: flex", "missing", seen, "nothing: sdpa takes its place", "use a CUDA GPU if you want it")
+        yield Check(
+            "attention: flex", "missing", seen, "nothing: sdpa takes its place", "use a CUDA GPU if you want it"
+        )
     version = _version("flash-attn")
     if version:
         yield Check("attention: flash-attn", "ok", version)
