@@ -15,10 +15,10 @@ QUESTION = "Describe the image."
 """The one question of the toy world."""
 
 BIAS: dict[str, tuple[str, float]] = {
-    "table": ("cup", 0.8),
-    "tree": ("bird", 0.7),
-    "house": ("dog", 0.55),
-    "boat": ("fish", 0.3),
+    "table": ("cup", 0.85),
+    "tree": ("bird", 0.75),
+    "house": ("dog", 0.65),
+    "boat": ("fish", 0.5),
     "lamp": ("book", 0.2),
     "car": ("ball", 0.1),
 }

@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opadpo.expert.schema import ExpertAnswer
 from opadpo.toy.captions import mentions, own_caption, parse_sentence
 from opadpo.toy.chair import score
-from opadpo.toy.expert import Answer, judge
+from opadpo.toy.expert import judge
 from opadpo.toy.world import NOUNS, PLACES, sample_scene
 
 IMAGE = "image_recognition_error"
@@ -23,7 +24,7 @@ def numbered(*sentences: str) -> dict[int, str]:
     return dict(enumerate(sentences, start=1))
 
 
-def revised_text(answer: Answer) -> str:
+def revised_text(answer: ExpertAnswer) -> str:
     return " ".join(sentence.revised for sentence in answer.sentences if sentence.revised)
 
 
@@ -68,7 +69,7 @@ def test_swap_never_uses_what_the_response_says_elsewhere_or_what_was_used_up():
 
 def test_names_wrong_and_right_and_describes_what_it_sees():
     answer = judge(numbered("There is a cup at the top right."), TRUTH)
-    assert answer.sentences[0].objects == ("cup -> dog",)
+    assert answer.sentences[0].objects == ["cup -> dog"]
     assert answer.image_description.startswith("The picture shows a table at the top left, a dog")
 
 
@@ -107,7 +108,7 @@ def test_what_was_missed_is_added_on_request():
         (1, "There is a dog at the top right."),
         (1, "There is a ball at the top right."),
     ]
-    assert judge(numbered("There is a table at the top left."), TRUTH).added == ()
+    assert judge(numbered("There is a table at the top left."), TRUTH).added == []
 
 
 def test_revision_takes_the_hallucination_out_of_own_captions():
