@@ -1,0 +1,76 @@
+"""Killed runs, and several processes: the result is that of one process left alone."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from opadpo.errors import StepFailed
+from opadpo.progress import SilentProgress
+from opadpo.steps.train import train
+
+CHILD = """
+import sys
+from opadpo.progress import SilentProgress
+from opadpo.steps.train import train
+from opadpo.workspace import Workspace
+train(Workspace.open(sys.argv[1], sys.argv[2:]), "opadpo", name="killed", progress=SilentProgress())
+"""
+
+
+def result(workspace, name):
+    lines = (workspace.run(name) / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines]
+    return load_file(workspace.adapter(name) / "adapter_model.safetensors"), losses
+
+
+@pytest.mark.slow
+def test_a_run_killed_with_sigkill_is_continued(trainable):
+    workspace = trainable.open("train.opadpo.max_steps=100", "train.opadpo.save_steps=5")
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(workspace.root), *workspace.overrides])
+    lines = workspace.run("killed") / "metrics.jsonl"
+    while child.poll() is None and not (lines.exists() and lines.read_text().count("\n") >= 12):
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert not workspace.adapter("killed").exists()
+    resumed = train(workspace, "opadpo", name="killed", progress=SilentProgress())
+    assert 10 <= resumed.counts["resumed_from"] < 100
+    train(workspace, "opadpo", name="unkilled", progress=SilentProgress())
+    killed, whole = result(workspace, "killed"), result(workspace, "unkilled")
+    assert killed[1] == pytest.approx(whole[1], abs=1e-6)
+    for key, value in whole[0].items():
+        torch.testing.assert_close(killed[0][key], value, atol=1e-6, rtol=0)
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(trainable):
+    settings = {"max_steps": 2, "micro_batch_size": 1, "eval_share": 0.2, "eval_steps": 2}
+    shared = [f"train.opadpo.{key}={value}" for key, value in settings.items()]
+    one, two = trainable.open(*shared), trainable.open(*shared, "train.processes=2")
+    for name, workspace in (("one", one), ("two", two)):
+        train(workspace, "opadpo", name=name, progress=SilentProgress())
+    texts = [(one.run(name) / "metrics.jsonl").read_text() for name in ("one", "two")]
+    lines = [[json.loads(line) for line in text.splitlines()] for text in texts]
+    assert len(lines[0]) == len(lines[1]) == 3
+    for first, second in zip(*lines, strict=True):
+        assert first.keys() == second.keys()
+        for key in first.keys() - {"time", "tokens_per_second"}:
+            assert first[key] == pytest.approx(second[key], abs=1e-3, rel=1e-3), key
+    single, double = (load_file(one.adapter(n) / "adapter_model.safetensors") for n in ("one", "two"))
+    for key, value in single.items():
+        torch.testing.assert_close(double[key], value, atol=2e-4, rtol=0)
+
+
+@pytest.mark.slow
+def test_the_failure_of_a_process_is_told_as_it_was(trainable):
+    workspace = trainable.open("train.opadpo.learning_rate=1e30", "train.processes=2")
+    with pytest.raises(StepFailed, match="not finite at update 2"):
+        train(workspace, "opadpo", name="nan-two", progress=SilentProgress())
+    left = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    assert str(workspace.run("nan-two")) not in left
