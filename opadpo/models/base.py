@@ -26,7 +26,20 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 WEIGHTS_INDEX = "model.safetensors.index.json"
 HASH_AGAIN_BELOW = 16 * 2**20
 """Files below this many bytes are hashed whenever the pin is checked; of larger ones only the size is compared."""
-WANTED = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model", "merges.txt", "vocab.txt")
+WANTED = (
+    "config.json",
+    "generation_config.json",
+    "*processor_config.json",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.j*",
+    "tokenizer.model",
+    "vocab.*",
+    "merges.txt",
+    "*.safetensors",
+    "*.safetensors.index.json",
+)
 """What a model folder needs: configs, processors, tokenizer, weights. Code and pickles stay where they are."""
 
 

@@ -122,7 +122,7 @@ def test_filters_are_those_of_transformers(data, temperature, top_k, top_p):
     library.extend([TopKLogitsWarper(top_k)] if top_k else [])
     library.extend([TopPLogitsWarper(top_p)] if top_p < 1 else [])
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=1)
-    expected = library(torch.zeros((1, 1), dtype=torch.long), logits)
+    expected = library(torch.LongTensor([[0]]), torch.FloatTensor(logits))
     ordered = logits.double().div(temperature).sort(descending=True).values[0, : top_k or None]
     assume((ordered.softmax(-1).cumsum(-1) - top_p).abs().min() > 1e-5)  # rounding may fall to either side there
     torch.testing.assert_close(filtered_logits(logits, sampling), expected)
