@@ -89,7 +89,9 @@ class SourceSection(Section):
         " a column mapping; `folder`: images and one question; `toy`: generated scenes.",
     )
     path: str | None = setting(
-        None, "Hub id, file, glob or folder. For `rlaifv` the default is `openbmb/RLAIF-V-Dataset`."
+        None,
+        "File, folder or glob, or a hub id, if need be with a pattern of its files (`owner/name/data/train-*.parquet`)."
+        " For `rlaifv` the default is `openbmb/RLAIF-V-Dataset`.",
     )
     revision: str | None = setting(None, "Revision of the hub data set.")
     hub_split: str = setting("train", "Split of the hub data set.")

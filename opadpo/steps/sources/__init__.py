@@ -58,7 +58,7 @@ def source_digest(source: SourceSection) -> str | None:
             files = local_files(source.path) or []
         except DataError:
             return None
-    stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    stamps = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in files]
     return digest(stamps) if stamps else None
 
 

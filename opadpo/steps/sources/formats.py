@@ -56,7 +56,10 @@ class TableFile(Protocol):
 
 
 class ParquetTable:
-    """A Parquet file; only the row groups with wanted rows are read, page by page."""
+    """A Parquet file; only the row groups with wanted rows are read, page by page.
+
+    A page, which the writer of the file has chosen (often a thousand rows), is the least that can be in memory.
+    """
 
     def __init__(self, path: Path) -> None:
         """Read the schema.
@@ -150,7 +153,7 @@ class JsonLinesTable:
         """Rows in order; blank lines are no rows."""
         chosen = None if wanted is None else frozenset(wanted)
         index = 0
-        with self.path.open("rb") as stream:
+        with _damage(self.path), self.path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
                 if not line.strip():
                     continue
@@ -189,7 +192,7 @@ class CsvTable:
         csv.field_size_limit(_LONGEST_CSV_FIELD)
         delimiter = "\t" if self.path.suffix.lower() == ".tsv" else ","
         try:
-            with self.path.open(encoding="utf-8-sig", newline="") as stream:
+            with _damage(self.path), self.path.open(encoding="utf-8-sig", newline="") as stream:
                 yield csv.reader(stream, delimiter=delimiter, strict=True)
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(

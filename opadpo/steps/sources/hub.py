@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from opadpo.errors import DataError, disk_errors
+from opadpo.errors import DataError, StepFailed, disk_errors
 from opadpo.progress import Progress
 from opadpo.steps.sources.folder import SUFFIXES
 from opadpo.steps.sources.formats import READERS
@@ -46,6 +46,7 @@ def fetch_tables(
 
     Raises:
         DataError: if it does not exist, cannot be reached or, offline, is not in the cache; or has no such split.
+        StepFailed: if the connection breaks off.
         DiskFull: if it does not fit.
     """
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
@@ -62,7 +63,7 @@ def fetch_tables(
 def _snapshot(where: HubPath, revision: str | None, *, offline: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
 
     wanted = [where.pattern] if where.pattern else [f"*{suffix}" for suffix in (*READERS, *sorted(SUFFIXES))]
     try:
@@ -87,6 +88,12 @@ def _snapshot(where: HubPath, revision: str | None, *, offline: bool) -> Path:
             seen=f"{where.repo_id} (revision {revision or 'main'}): {' '.join(str(error).split())}",
             remedy="correct prepare.source.path and prepare.source.revision; for a gated or private data set accept"
             " its terms and run `hf auth login`",
+        ) from error
+    except HTTPError as error:
+        raise StepFailed(
+            "Fetching the data set broke off",
+            seen=f"{where.repo_id}: {' '.join(str(error).split()) or type(error).__name__}",
+            remedy="run the command again; it continues where it was",
         ) from error
     return Path(folder)
 
