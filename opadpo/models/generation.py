@@ -131,29 +131,29 @@ class _Decoding:
             ids[row, start:] = torch.tensor(prompt.input_ids)
             mask[row, start:] = 1
         images = processing.family.collate_model_inputs([prompt.model_inputs for prompt in prompts])
-        self.mask = mask.to(model.device)
-        self.positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
-        self._forward(
-            ids.to(model.device),
-            {
-                key: value.to(model.device, model.dtype if value.is_floating_point() else None)
-                for key, value in images.items()
-            },
-        )
+        inputs = {
+            key: value.to(model.device, model.dtype if value.is_floating_point() else None)
+            for key, value in (images | processing.family.sequence_inputs(processing, ids)).items()
+        }
+        self.image_token = processing.family.image_token_id(processing)
+        self.mask, ids = mask.to(model.device), ids.to(model.device)
+        self.positions = processing.family.position_ids(model, ids, self.mask, inputs)
+        """(rows, length) or (axes, rows, length)"""
+        self._forward(ids, inputs)
 
     def advance(self, tokens: Sequence[int]) -> None:
         """Append one token per row."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
-        self.positions = self.positions[:, -1:] + 1
+        self.positions = self.positions[..., -1:] + 1
         self._forward(torch.tensor(tokens, device=self.mask.device)[:, None], {})
 
     def keep(self, places: Sequence[int]) -> None:
         """Leave only these rows of the batch."""
         index = torch.tensor(places, device=self.mask.device)
         self.cache.batch_select_indices(index)
-        self.mask, self.positions = self.mask[index], self.positions[index]
+        self.mask, self.positions = self.mask[index], self.positions[..., index, :]
 
-    def _forward(self, ids: torch.Tensor, images: dict[str, torch.Tensor]) -> None:
+    def _forward(self, ids: torch.Tensor, inputs: dict[str, torch.Tensor]) -> None:
         output = self.model(
             input_ids=ids,
             attention_mask=self.mask,
@@ -161,6 +161,8 @@ class _Decoding:
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
-            **images,
+            **inputs,
         )
         self.logits = output.logits[:, -1]
+        # A response with an image token in it could not be trained on: the model would look for its image.
+        self.logits[:, self.image_token] = -torch.inf

@@ -22,13 +22,14 @@ def load_processing(pin: BasePin, recipe: Recipe) -> Processing:
 
     Raises:
         ModelError: if they are missing, damaged, or do not fit the model.
-        UserError: if the family has no such prompt template.
+        UserError: if the family has no such prompt template or image geometry.
     """
     from transformers import AutoConfig, AutoTokenizer
 
     folder = Path(pin.path)
     family = family_for(pin.family)
-    template = family.template_name(recipe.prompt.template)
+    family.check_aspect(recipe.image.aspect)
+    family.check_aspect(recipe.train.opa.image_aspect, "train.opa.image_aspect")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -44,7 +45,7 @@ def load_processing(pin: BasePin, recipe: Recipe) -> Processing:
         tokenizer=tokenizer,
         image_processor=image_processor,
         config=config,
-        template=template,
+        template=family.template_name(recipe.prompt.template, tokenizer, config),
         aspect=recipe.image.aspect,
     )
     family.check(processing)

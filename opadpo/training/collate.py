@@ -101,14 +101,15 @@ class Collator:
         for name in self.names:
             inputs += masked if name.endswith(MASKED) else clean
             responses += [row.responses[name.removesuffix(MASKED)].ids for row in rows]
-        family = self.prompts.processing.family
+        processing = self.prompts.processing
         sequences = pad_sequences(
             [prompt.input_ids for prompt in prompts] * len(self.names),
             responses,
-            family.collate_model_inputs(inputs),
+            processing.family.collate_model_inputs(inputs),
             pad_token_id=self._pad_token_id(),
             padding_side=self.padding_side,
         )
+        sequences.model_inputs.update(processing.family.sequence_inputs(processing, sequences.input_ids))
         grouped = sequences.response_mask.view(len(self.names), len(rows), -1)
         masks = {name: grouped[place] for place, name in enumerate(self.names) if not name.endswith(MASKED)}
         weights = {

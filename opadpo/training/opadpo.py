@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from opadpo.errors import StepFailed
 from opadpo.hashing import derive_seed
+from opadpo.models.families.base import Processing
 from opadpo.recipe.training import OpadpoSection
 from opadpo.training.collate import MASKED, Batch, ImageMask
 from opadpo.training.logps import response_logps
@@ -129,13 +130,14 @@ def mask_seeds(section: OpadpoSection, seed: int) -> Callable[[str, int], int]:
     return lambda example_id, epoch: derive_seed(seed, example_id, epoch if afresh else "")
 
 
-def image_mask(section: OpadpoSection, patch: int) -> ImageMask:
-    """Masks the pixels of a prompt's model inputs."""
-    masking = section.masking
+def image_mask(section: OpadpoSection, processing: Processing) -> ImageMask:
+    """Masks the pixels of a prompt's model inputs, however the model's family lays them out."""
+    masking, family = section.masking, processing.family
+    patch = family.patch_size(processing)
 
     def mask(inputs: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-        pixels = mask_image(inputs["pixel_values"], masking.ratio, masking.mode, patch, seed=seed)
-        return inputs | {"pixel_values": pixels}
+        pixels = mask_image(family.pixels(processing, inputs), masking.ratio, masking.mode, patch, seed=seed)
+        return family.with_pixels(processing, inputs, pixels)
 
     return mask
 

@@ -229,12 +229,11 @@ def _collator(
 ) -> Collator:
     if not isinstance(section, OpadpoSection):
         return Collator(examples, prepared.prompts, job.recipe.train.opa.responses)
-    patch = getattr(getattr(prepared.processing.config, "vision_config", None), "patch_size", 14)
     return Collator(
         examples,
         prepared.prompts,
         opadpo_names(section),
-        mask=image_mask(section, patch),
+        mask=image_mask(section, prepared.processing),
         mask_seed=mask_seeds(section, job.recipe.seed),
     )
 

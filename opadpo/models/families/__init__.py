@@ -8,7 +8,15 @@ from opadpo.errors import ModelError
 if TYPE_CHECKING:
     from opadpo.models.families.base import Family
 
-FAMILIES = {"llava": "opadpo.models.families.llava:Llava"}
+FAMILIES = {
+    "llava": "opadpo.models.families.llava:Llava",
+    "llava_next": "opadpo.models.families.llava_next:LlavaNext",
+    "llava_onevision": "opadpo.models.families.llava_onevision:LlavaOnevision",
+    "qwen2_vl": "opadpo.models.families.qwen2_vl:Qwen2VL",
+    "qwen2_5_vl": "opadpo.models.families.qwen2_5_vl:Qwen25VL",
+    "qwen3_vl": "opadpo.models.families.qwen3_vl:Qwen3VL",
+    "gemma3": "opadpo.models.families.gemma3:Gemma3",
+}
 """`model_type` of a model's config -> the class that knows it."""
 
 

@@ -1,10 +1,9 @@
 """LLaVA-1.5 (arXiv 2310.03744) as transformers holds it: CLIP tower, two-layer projector, Llama-like language model."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opadpo.errors import ModelError
-from opadpo.models.families.base import Aspect, Family, Processing, Targets
+from opadpo.models.families.base import Aspect, Family, Processing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -14,15 +13,19 @@ VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
-LANGUAGE_LINEARS = r"(?:.*\.)?language_model\.(?:.*\.)?(?:q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-OTHER_LINEARS = (
+PROJECTOR_AND_TOWER = (
     r"(?:.*\.)?multi_modal_projector\.linear_[12]"
     r"|(?:.*\.)?vision_tower\.(?:.*\.)?(?:q_proj|k_proj|v_proj|out_proj|fc1|fc2)"
 )
+"""Linear layers of LLaVA's two-layer projector and of a CLIP or SigLIP tower."""
 
 
 class Llava(Family):
-    """LLaVA-1.5 and the tiny model of the toy world."""
+    """LLaVA-1.5 and the tiny model of the toy world.
+
+    The original tokenizes the text before and after the image apart (each as if it began a text, so the newline after
+    the image gets Llama's leading space) and puts the image in between; so do we.
+    """
 
     name: ClassVar[str] = "llava"
     templates: ClassVar[dict[str, str]] = {
@@ -30,22 +33,11 @@ class Llava(Family):
         "toy": "USER: <image>\n{question} ASSISTANT:",
     }
     default_template: ClassVar[str] = "vicuna_v1"
-
-    def load_image_processor(self, config: dict[str, Any]) -> Any:
-        """LLaVA's PIL processor: it resizes and normalises as CLIP's does and can pad to a square besides."""
-        from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
-
-        labels = ("image_processor_type", "processor_class", "feature_extractor_type")
-        return LlavaImageProcessorPil(**{key: value for key, value in config.items() if key not in labels})
-
-    def join_chunks(self, processing: Processing, chunks: Sequence[Sequence[int]]) -> list[int]:
-        """Begin-of-sequence first, then the chunks with the image token between them.
-
-        The original tokenizes the text before and after the image apart (each as if it began a text, so the newline
-        after the image gets Llama's leading space) and puts the image in between; so do we.
-        """
-        before, after = chunks
-        return [processing.tokenizer.bos_token_id, *before, self.image_token_id(processing), *after]
+    aspects: ClassVar[tuple[Aspect, ...]] = ("pad", "square", "native")
+    begins: ClassVar[bool] = True
+    # LLaVA's processor resizes and normalises as CLIP's does, which the hub's configs name, and can pad to a square.
+    image_processor: ClassVar[str] = "transformers.models.llava.image_processing_pil_llava:LlavaImageProcessorPil"
+    tower_linears: ClassVar[str] = PROJECTOR_AND_TOWER
 
     def image_inputs(self, processing: Processing, image: "Image", aspect: Aspect) -> "dict[str, Tensor]":
         """`pixel_values` (3, height, width), float32.
@@ -66,10 +58,6 @@ class Llava(Family):
         batch = processing.image_processor(image, return_tensors="pt", **geometry)
         return {key: value[0] for key, value in batch.items()}
 
-    def image_token_id(self, processing: Processing) -> int:
-        """From the model's config."""
-        return processing.config.image_token_id
-
     def image_token_count(self, processing: Processing, model_inputs: "dict[str, Tensor]") -> int:
         """Patches of the tower, and its class token if the model keeps it.
 
@@ -88,42 +76,12 @@ class Llava(Family):
         patches = (vision.image_size // vision.patch_size) ** 2
         return patches if processing.config.vision_feature_select_strategy == "default" else patches + 1
 
-    def stop_token_ids(self, processing: Processing) -> list[int]:
-        """The end-of-sequence id."""
-        return [processing.tokenizer.eos_token_id]
-
-    def lora_targets(self, targets: Targets) -> str:
-        """Linear layers of the language model's blocks; `all`: those of projector and tower as well; never lm_head."""
-        return LANGUAGE_LINEARS if targets == "language" else f"{LANGUAGE_LINEARS}|{OTHER_LINEARS}"
-
-    def check(self, processing: Processing) -> None:
-        """Compare tokenizer and image processor with the model's config.
+    def check_geometry(self, processing: Processing) -> None:
+        """Check that the tower's image divides into patches.
 
         Raises:
-            ModelError: naming the first thing that does not fit.
+            ModelError: if it does not.
         """
-        tokenizer, config = processing.tokenizer, processing.config
-        remedy = "use the tokenizer and processor files that belong to the model"
-        for label, value in (
-            ("begin-of-sequence", tokenizer.bos_token_id),
-            ("end-of-sequence", tokenizer.eos_token_id),
-        ):
-            if value is None:
-                raise ModelError(f"The tokenizer has no {label} token", seen=tokenizer.name_or_path, remedy=remedy)
-        token_id = tokenizer.convert_tokens_to_ids(self.image_placeholder)
-        if token_id != config.image_token_id:
-            raise ModelError(
-                "The tokenizer's image token is not the model's",
-                seen=f"{self.image_placeholder} is {token_id}, image_token_index is {config.image_token_id}",
-                remedy=remedy,
-            )
-        rows = config.text_config.vocab_size
-        if len(tokenizer) > rows:
-            raise ModelError(
-                "The tokenizer has more tokens than the model has embeddings",
-                seen=f"{len(tokenizer)} tokens, {rows} embeddings",
-                remedy=remedy,
-            )
-        side, patch = config.vision_config.image_size, config.vision_config.patch_size
+        side, patch = processing.config.vision_config.image_size, processing.config.vision_config.patch_size
         if side % patch:
             raise ModelError("The tower's image size is not a multiple of its patches", seen=f"{side}, {patch}")
