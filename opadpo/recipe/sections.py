@@ -61,7 +61,7 @@ class ImageSection(Section):
     aspect: Literal["pad", "square", "native"] = setting(
         "pad",
         "`pad`: pad to a square with the mean colour (LLaVA-1.5 as evaluated); `square`: centre crop (as the released"
-        " OPA stage); `native`: the processor's own geometry.",
+        " OPA stage); `native`: the processor's own geometry, which is all that families other than LLaVA-1.5 know.",
     )
     max_pixels: int = setting(
         100_000_000, "Refuse images with more pixels than this (decompression bombs).", outcome=False, ge=1
