@@ -1,6 +1,7 @@
 """Every family beside LLaVA-1.5, on tiny random models of its architecture: prompts, pixels, positions, adapters."""
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from opadpo.progress import SilentProgress
 from opadpo.recipe import parse_recipe
 from opadpo.recipe.training import LoraSection
 from opadpo.records import Sampling
+from opadpo.training.collate import Collator, Visit
+from opadpo.training.examples import Prompts, Response, TrainingExample
 from opadpo.training.logps import Sequences, pad_sequences, response_logps
 from opadpo.training.opadpo import image_mask
 from opadpo.training.policy import fresh_adapter
@@ -162,6 +165,27 @@ def test_rows_of_a_batch_are_scored_as_alone(loaded: Loaded, side: str):
             torch.testing.assert_close(together[row, : len(response)], alone, rtol=0, atol=1e-5)
 
 
+def test_the_collator_gives_the_model_all_it_takes(loaded: Loaded, tmp_path: Path):
+    """Two visits, clean and masked; the clean rows score as the same sequences alone."""
+    examples = []
+    for row in range(2):
+        noise(*SIZES[row], row).save(tmp_path / f"{row}.png")
+        ids = np.arange(90, 93 + row, dtype=np.int32)
+        response = Response(ids, np.ones(len(ids), np.float32), np.ones(len(ids), np.float32))
+        path = tmp_path / f"{row}.png"
+        examples.append(TrainingExample(str(row), QUESTIONS[row], path, 0, {"standard": response}))
+    mask = image_mask(parse_recipe("").train.opadpo, loaded.processing)
+    names, seed = ("standard", "standard_masked"), lambda *_: 4
+    collator = Collator(examples, Prompts(loaded.processing), names, mask=mask, mask_seed=seed, padding_side="left")
+    with torch.inference_mode():
+        got = response_logps(loaded.model, collator([Visit(0, 0), Visit(1, 0)]).sequences)
+        for row, (prompt, example) in enumerate(zip(loaded.prompts()[:2], examples, strict=True)):
+            ids = example.responses["standard"].ids.tolist()
+            alone = response_logps(loaded.model, loaded.batch([prompt], [ids]))[0]
+            torch.testing.assert_close(got[row, : len(ids)], alone, rtol=0, atol=1e-5)
+            assert (got[2 + row] - got[row]).abs().max() > 1e-4
+
+
 def test_positions_are_the_model_s_own(loaded: Loaded):
     """Passed in, they give what the model makes of the prompt by itself; and they matter."""
     processing, model = loaded.processing, loaded.model
@@ -227,6 +251,9 @@ def test_lora_targets_are_exactly_the_linear_layers(loaded: Loaded, targets: Any
     hit = {name for name, module in adapted.get_base_model().named_modules() if hasattr(module, "lora_A")}
     assert hit == wanted
     assert len([name for name in hit if "language_model" in name]) == 14
+    greedy = Sampling(temperature=0.0, top_k=0, top_p=1.0, max_new_tokens=3)
+    rows = [(prompt, 0) for prompt in loaded.prompts()]  # a new adapter changes nothing
+    assert generate(adapted, loaded.processing, rows, greedy) == generate(loaded.model, loaded.processing, rows, greedy)
 
 
 @pytest.mark.parametrize("mode", ["pixels", "patches"])

@@ -18,6 +18,8 @@ Targets = Literal["language", "all"]
 
 LANGUAGE_LINEARS = r"(?:.*\.)?language_model\.(?:.*\.)?(?:q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 """Linear layers of a Llama-like language model's blocks. The towers have a `q_proj` too, hence the whole path."""
+BOS = "{bos}"
+"""In a template: the tokenizer's begin-of-sequence token."""
 REMEDY = "use the tokenizer and processor files that belong to the model"
 """What to do where the files of a model do not fit together."""
 
@@ -72,13 +74,11 @@ class Family(ABC):
     name: ClassVar[str]
     """The `model_type` of its configs, and the recipe's `model.family`."""
     templates: ClassVar[dict[str, str]]
-    """Template name -> the whole prompt, with `<image>`, `{question}` and the tokenizer's special tokens in it."""
+    """Template name -> the whole prompt, with `<image>`, `{question}`, `{bos}` and special tokens as spelled."""
     default_template: ClassVar[str]
     """What `prompt.template: auto` means."""
     aspects: ClassVar[tuple[Aspect, ...]] = ("native",)
     """Image geometries that the family knows."""
-    begins: ClassVar[bool] = False
-    """Whether the tokenizer's begin-of-sequence token comes before the template."""
     image_placeholder: ClassVar[str] = "<image>"
     """Where the image goes in a template."""
     image_token: ClassVar[str] = "<image>"
@@ -144,11 +144,13 @@ class Family(ABC):
         """
         tokenizer, template = processing.tokenizer, self.templates[processing.template]
         added = {token for token in tokenizer.get_added_vocab() if token in template}
-        special = sorted({self.image_placeholder, *added}, key=len, reverse=True)  # of two that fit, the longer one
-        ids = [tokenizer.bos_token_id] if self.begins else []
+        special = sorted({self.image_placeholder, BOS, *added}, key=len, reverse=True)  # of two that fit, the longer
+        ids: list[int] = []
         for piece in re.split(f"({'|'.join(map(re.escape, special))})", template):
             if piece == self.image_placeholder:
                 ids.append(self.image_token_id(processing))
+            elif piece == BOS:
+                ids.append(tokenizer.bos_token_id)
             elif piece in special:
                 ids.append(tokenizer.convert_tokens_to_ids(piece))
             elif piece:
@@ -255,7 +257,7 @@ class Family(ABC):
         """
         tokenizer, config = processing.tokenizer, processing.config
         named = {"end-of-sequence": tokenizer.eos_token_id}
-        if self.begins:
+        if BOS in self.templates[processing.template]:
             named = {"begin-of-sequence": tokenizer.bos_token_id, **named}
         for label, value in named.items():
             if value is None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opadpo.errors import ModelError
-from opadpo.models.families.base import Aspect, Family, Processing
+from opadpo.models.families.base import BOS, Aspect, Family, Processing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,12 +29,11 @@ class Llava(Family):
 
     name: ClassVar[str] = "llava"
     templates: ClassVar[dict[str, str]] = {
-        "vicuna_v1": f"{VICUNA_SYSTEM} USER: <image>\n{{question}} ASSISTANT:",
-        "toy": "USER: <image>\n{question} ASSISTANT:",
+        "vicuna_v1": f"{BOS}{VICUNA_SYSTEM} USER: <image>\n{{question}} ASSISTANT:",
+        "toy": f"{BOS}USER: <image>\n{{question}} ASSISTANT:",
     }
     default_template: ClassVar[str] = "vicuna_v1"
     aspects: ClassVar[tuple[Aspect, ...]] = ("pad", "square", "native")
-    begins: ClassVar[bool] = True
     # LLaVA's processor resizes and normalises as CLIP's does, which the hub's configs name, and can pad to a square.
     image_processor: ClassVar[str] = "transformers.models.llava.image_processing_pil_llava:LlavaImageProcessorPil"
     tower_linears: ClassVar[str] = PROJECTOR_AND_TOWER

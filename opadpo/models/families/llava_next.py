@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from opadpo.errors import UserError
-from opadpo.models.families.base import Processing
+from opadpo.models.families.base import BOS, Processing
 from opadpo.models.families.llava import VICUNA_SYSTEM
 from opadpo.models.families.tiled import Tiled
 
@@ -18,13 +18,13 @@ class LlavaNext(Tiled):
 
     name: ClassVar[str] = "llava_next"
     templates: ClassVar[dict[str, str]] = {
-        "mistral_instruct": "[INST] <image>\n{question} [/INST]",
-        "llava_v1": f"{HUMAN_SYSTEM} USER: <image>\n{{question}} ASSISTANT:",  # llava-v1.6-vicuna-*, its model card
-        "vicuna_v1": f"{VICUNA_SYSTEM} USER: <image>\n{{question}} ASSISTANT:",  # the same, as trained
+        "mistral_instruct": f"{BOS}[INST] <image>\n{{question}} [/INST]",
+        "llava_v1": f"{BOS}{HUMAN_SYSTEM} USER: <image>\n{{question}} ASSISTANT:",  # Vicuna, in its model card
+        "vicuna_v1": f"{BOS}{VICUNA_SYSTEM} USER: <image>\n{{question}} ASSISTANT:",  # the same, as trained
+        # Yi's tokenizer begins a text with nothing.
         "chatml_direct": "<|im_start|>system\nAnswer the questions.<|im_end|><|im_start|>user\n<image>\n{question}"
         "<|im_end|><|im_start|>assistant\n",
     }
-    begins: ClassVar[bool] = True
     image_processor: ClassVar[str] = (
         "transformers.models.llava_next.image_processing_pil_llava_next:LlavaNextImageProcessorPil"
     )
