@@ -45,6 +45,7 @@ def test_a_preset_trains_its_architecture(name: str, folders: dict[str, Path]):
     processing = load_processing(pin, recipe)
     assert processing.template == recipe.prompt.template
     assert processing.aspect == recipe.image.aspect
+    assert own.train.opadpo.lora == own.train.opa.lora  # else OPA-DPO could not continue the OPA adapter
     family = processing.family
     base: Any = load_model(pin, recipe, training=True)
     model = fresh_adapter(base, pin, family, recipe.train.opa.lora, recipe.seed)
