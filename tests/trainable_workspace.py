@@ -141,7 +141,7 @@ def _rollouts(workspace: Workspace, model: str, prompts: list[Prompt]) -> list[R
         )
     with workspace.writing(plans.rollouts(workspace)) as writer:
         write_records(writer.folder / "part-00000.parquet", made, Rollout)
-        writer.finish({"rows": len(made)})
+        writer.finish({"rollouts": len(made)})
     return made
 
 

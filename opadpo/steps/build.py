@@ -212,7 +212,7 @@ def _rows(
 ) -> Iterator[PreferenceExample | Dropped]:
     """An example or a reason for every rollout, in the order of the rollouts."""
     manifest = workspace.manifest("rollouts")
-    total = manifest.counts.get("rows") if manifest else None
+    total = manifest.counts.get("rollouts") if manifest else None
     policy = workspace.recipe.build.revisions
     with progress.task(f"build {stage}", total) as task:
         for rollout in iter_records(workspace.rollouts, Rollout):

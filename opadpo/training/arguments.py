@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opadpo.errors import DependencyMissing
+from opadpo.errors import DependencyMissing, UserError
 from opadpo.recipe.training import TrainerSection
 
 if TYPE_CHECKING:
@@ -19,12 +19,14 @@ def number_of_updates(section: TrainerSection, examples: int) -> int:
     return updates if section.max_steps is None else min(updates, section.max_steps)
 
 
-def check_optimizer(section: TrainerSection, device: "torch.device") -> None:
-    """Check what the optimizer and the precision need.
+def check_trainer(section: TrainerSection, device: "torch.device") -> None:
+    """Check what optimizer, precision and trackers need.
 
     Raises:
-        DependencyMissing: if bitsandbytes or a CUDA GPU is missing.
+        DependencyMissing: if bitsandbytes, a CUDA GPU or a tracker's package is missing.
+        UserError: if transformers knows no such tracker.
     """
+    _check_trackers(section.report_to)
     if section.optimizer == "adamw_8bit":
         if device.type != "cuda":
             raise DependencyMissing(
@@ -44,6 +46,27 @@ def check_optimizer(section: TrainerSection, device: "torch.device") -> None:
             seen=f"device {device.type}",
             remedy="set precision to float32 or bfloat16",
         )
+
+
+def _check_trackers(names: list[str]) -> None:
+    from transformers.integrations.integration_utils import (
+        INTEGRATION_TO_CALLBACK,
+        get_available_reporting_integrations,
+    )
+
+    for name in set(names) - {"all", "none"}:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise UserError(
+                "report_to names a tracker that transformers does not know",
+                seen=name,
+                remedy=f"use one of {', '.join(sorted(INTEGRATION_TO_CALLBACK))}, or [] for none",
+            )
+        if name not in get_available_reporting_integrations():
+            raise DependencyMissing(
+                f"report_to {name} needs its package",
+                seen="not installed",
+                remedy=f"pip install {name}, or leave it out",
+            )
 
 
 def training_arguments(

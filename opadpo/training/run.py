@@ -22,7 +22,7 @@ from opadpo.models.families.base import Processing
 from opadpo.models.loading import choose_device, load_model, load_processing
 from opadpo.progress import Progress, SilentProgress, Task, default_progress
 from opadpo.recipe.training import OpadpoSection, TrainerSection
-from opadpo.training.arguments import check_optimizer, number_of_updates, training_arguments
+from opadpo.training.arguments import check_trainer, number_of_updates, training_arguments
 from opadpo.training.checkpoints import clear_torn, newest_complete, saving, step_of
 from opadpo.training.collate import Collator, ExampleStream
 from opadpo.training.examples import (
@@ -69,10 +69,10 @@ def run_job(job: TrainingJob, progress: Progress) -> TrainingOutcome:
     """
     section = _section(job)
     device = choose_device(job.recipe.model.device)
-    check_optimizer(section, device)
+    check_trainer(section, device)
     prepared = _prepare(job, section, progress)
-    model = load_model(job.pin, job.recipe, training=True)
     try:
+        model = load_model(job.pin, job.recipe, training=True)
         wrapped = _with_adapter(job, model, prepared.processing)
         if job.stage == "opadpo":
             _measure_onpolicy(job, wrapped, prepared, section)

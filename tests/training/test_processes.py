@@ -31,7 +31,7 @@ def result(workspace, name):
 
 @pytest.mark.slow
 def test_a_run_killed_with_sigkill_is_continued(trainable):
-    workspace = trainable.open("train.opadpo.max_steps=100", "train.opadpo.save_steps=5")
+    workspace = trainable.open("train.opadpo.max_steps=100", "train.opadpo.epochs=40", "train.opadpo.save_steps=5")
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(workspace.root), *workspace.overrides])
     lines = workspace.run("killed") / "metrics.jsonl"
     while child.poll() is None and not (lines.exists() and lines.read_text().count("\n") >= 12):

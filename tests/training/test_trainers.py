@@ -235,6 +235,16 @@ def test_checkpoints_of_another_plan_are_not_continued(trainable):
     assert len(metrics(workspace, "replanned")) == 4
 
 
+def test_a_run_killed_before_its_adapter_was_in_place_only_writes_it(trainable):
+    workspace = trainable.open()
+    run(workspace, "unwritten")
+    trained = weights(workspace, "unwritten")
+    shutil.rmtree(workspace.adapter("unwritten"))
+    assert run(workspace, "unwritten").counts["resumed_from"] == 4
+    assert_same(trained, weights(workspace, "unwritten"), 0.0)
+    assert len(metrics(workspace, "unwritten")) == 4
+
+
 def test_only_so_many_checkpoints_stay(trainable):
     workspace = trainable.open("train.opadpo.save_steps=1", "train.opadpo.keep_checkpoints=2")
     run(workspace, "few")
@@ -346,7 +356,7 @@ def test_mistakes_are_told_before_anything_starts(trainable, tmp_path):
         run(workspace, "itself", start="itself")
     with pytest.raises(UserError, match="without an adapter"):
         run(workspace, "base")
-    with pytest.raises(MissingArtefact, match="opadpo train nobody"):
+    with pytest.raises(MissingArtefact, match="nobody"):
         run(workspace, "child", start="nobody")
     with pytest.raises(Exception, match="optimizer adamw_8bit needs a CUDA GPU"):
         run(trainable.open("train.opadpo.optimizer=adamw_8bit"), "eight")

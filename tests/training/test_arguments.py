@@ -1,0 +1,72 @@
+"""The recipe's settings as transformers.Trainer gets them, and what is refused before anything starts."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opadpo.errors import DependencyMissing, UserError
+from opadpo.recipe.training import TrainerSection
+from opadpo.training.arguments import check_trainer, number_of_updates, training_arguments
+
+CPU = torch.device("cpu")
+
+
+@given(
+    examples=st.integers(1, 500),
+    batch=st.integers(1, 64),
+    epochs=st.sampled_from([0.5, 1.0, 2.0, 3.0]),
+    limit=st.none() | st.integers(1, 20),
+)
+def test_updates_cover_the_epochs(examples, batch, epochs, limit):
+    section = TrainerSection(batch_size=batch, epochs=epochs, max_steps=limit)
+    updates = number_of_updates(section, examples)
+    if limit is not None:
+        assert updates <= limit
+    else:
+        assert updates * batch >= examples * epochs > (updates - 1) * batch
+
+
+def arguments(tmp_path, section, *, processes=1, updates=100):
+    return training_arguments(
+        section, tmp_path, updates=updates, processes=processes, device=CPU, seed=3, evaluate=False,
+        unused_parameters=False,
+    )  # fmt: skip
+
+
+def test_accumulation_makes_the_batch(tmp_path):
+    made = arguments(tmp_path, TrainerSection(batch_size=32, micro_batch_size=8))
+    assert (made.per_device_train_batch_size, made.gradient_accumulation_steps) == (8, 4)
+    small = arguments(tmp_path, TrainerSection(batch_size=4, micro_batch_size=8))
+    assert (small.per_device_train_batch_size, small.gradient_accumulation_steps) == (4, 1)
+    assert small.report_to == []
+    assert not small.logging_nan_inf_filter
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "steps"),
+    [
+        ({"schedule": "cosine", "warmup_ratio": 0.03}, "cosine", 3),
+        ({"schedule": "linear", "warmup_steps": 5}, "linear", 5),
+        ({"schedule": "constant"}, "constant", 0),
+        ({"schedule": "constant", "warmup_steps": 2}, "constant_with_warmup", 2),
+    ],
+)
+def test_schedules(tmp_path, settings, kind, steps):
+    made = arguments(tmp_path, TrainerSection(**settings))
+    assert made.lr_scheduler_type == kind
+    assert made.get_warmup_steps(100) == math.ceil(steps)
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(DependencyMissing, match="adamw_8bit needs a CUDA GPU"):
+        check_trainer(TrainerSection(optimizer="adamw_8bit"), CPU)
+    with pytest.raises(DependencyMissing, match="float16 needs a CUDA GPU"):
+        check_trainer(TrainerSection(precision="float16"), CPU)
+    with pytest.raises(DependencyMissing, match="pip install comet_ml"):
+        check_trainer(TrainerSection(report_to=["comet_ml"]), CPU)
+    with pytest.raises(UserError, match="does not know"):
+        check_trainer(TrainerSection(report_to=["paper"]), CPU)
+    check_trainer(TrainerSection(), CPU)
