@@ -62,6 +62,13 @@ def _model(recipe: Recipe) -> Iterator[str]:
 def _training(recipe: Recipe) -> Iterator[str]:
     for stage, section in (("opa", recipe.train.opa), ("opadpo", recipe.train.opadpo)):
         yield from _trainer(f"train.{stage}", section, recipe.train.processes)
+    for name in ("rank", "alpha", "targets"):
+        first, second = (getattr(section.lora, name) for section in (recipe.train.opa, recipe.train.opadpo))
+        if first != second:
+            yield (
+                f"train.opadpo.lora.{name}: seen {second} with train.opa.lora.{name} {first}; the second stage continues"
+                " the first one's adapter: make them the same"
+            )
     loss = recipe.train.opadpo.loss
     if not (loss.standard_pair_coef or loss.revised_pair_coef):
         yield (
