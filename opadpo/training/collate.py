@@ -9,7 +9,8 @@ from torch.utils.data import Dataset
 
 from opadpo.hashing import derive_seed
 from opadpo.training.examples import Prompts, Response, TrainingExample
-from opadpo.training.logps import Sequences, pad_sequences
+from opadpo.training.logps import Scored, pad_sequences
+from opadpo.training.packing import PackedRow, pack_rows
 
 MASKED = "_masked"
 """Suffix of a response's name under the masked image."""
@@ -31,27 +32,31 @@ class ExampleStream(Dataset[Visit]):
     """All visits of a run in order: seeded permutations of the examples, one after another, without a seam.
 
     Every update has the same number of examples, also where an epoch ends within it, so that neither the number of
-    processes nor the micro-batch size decides which examples meet.
+    processes nor the micro-batch size decides which examples meet. Within an update the longest come first: a
+    micro-batch has examples of about one length, and one that does not fit into memory shows at once.
     """
 
-    def __init__(self, examples: int, visits: int, seed: int) -> None:
+    def __init__(self, examples: int, visits: int, seed: int, *, update: int = 1, lengths: Sequence[int] = ()) -> None:
+        """`update` is the number of visits of one update, `lengths` those of the examples; without them as it comes."""
         epochs = -(-visits // examples)
-        orders = [torch.randperm(examples, generator=_generator(seed, epoch)) for epoch in range(epochs)]
-        self.examples = examples
-        self.order = torch.cat(orders)[:visits].tolist()
+        orders = [torch.randperm(examples, generator=_generator(seed, epoch)).tolist() for epoch in range(epochs)]
+        self.visits = [Visit(example, epoch) for epoch, order in enumerate(orders) for example in order][:visits]
+        if lengths:
+            groups = [self.visits[first : first + update] for first in range(0, visits, update)]
+            self.visits = [v for group in groups for v in sorted(group, key=lambda v: -lengths[v.example])]
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.visits)
 
     def __getitem__(self, position: int) -> Visit:
         """The visit at a position."""
-        return Visit(self.order[position], position // self.examples)
+        return self.visits[position]
 
 
 class Batch(NamedTuple):
-    """A micro-batch; rows of `sequences` are grouped by response, in the order of `names`."""
+    """A micro-batch; responses of `sequences` are grouped by name, in the order of `names`."""
 
-    sequences: Sequences
+    sequences: Scored
     indexes: Tensor
     """(batch,): positions among the examples."""
     masks: dict[str, Tensor]
@@ -81,14 +86,19 @@ class Collator:
         mask: ImageMask | None = None,
         mask_seed: Callable[[str, int], int] | None = None,
         padding_side: str = "right",
+        packing: bool = False,
     ) -> None:
-        """`mask_seed` gives the seed of an example's mask in an epoch; both are needed for masked names."""
+        """`mask_seed` gives the seed of an example's mask in an epoch; both are needed for masked names.
+
+        With `packing` all responses under one image share a row.
+        """
         self.examples = examples
         self.prompts = prompts
         self.names = tuple(names)
         self.mask = mask
         self.mask_seed = mask_seed
         self.padding_side = padding_side
+        self.packing = packing
 
     def __call__(self, visits: Sequence[Visit]) -> Batch:
         """One micro-batch."""
@@ -96,20 +106,8 @@ class Collator:
         prompts = [self.prompts.encode(row.example_id, row.question, row.image) for row in rows]
         clean = [prompt.model_inputs for prompt in prompts]
         masked = self._masked(visits, rows, clean) if any(name.endswith(MASKED) for name in self.names) else []
-        inputs: list[dict[str, Tensor]] = []
-        responses: list[Any] = []
-        for name in self.names:
-            inputs += masked if name.endswith(MASKED) else clean
-            responses += [row.responses[name.removesuffix(MASKED)].ids for row in rows]
-        processing = self.prompts.processing
-        sequences = pad_sequences(
-            [prompt.input_ids for prompt in prompts] * len(self.names),
-            responses,
-            processing.family.collate_model_inputs(inputs),
-            pad_token_id=self._pad_token_id(),
-            padding_side=self.padding_side,
-        )
-        sequences.model_inputs.update(processing.family.sequence_inputs(processing, sequences.input_ids))
+        put_together = self._packed if self.packing else self._apart
+        sequences = put_together(rows, [prompt.input_ids for prompt in prompts], {False: clean, True: masked})
         grouped = sequences.response_mask.view(len(self.names), len(rows), -1)
         masks = {name: grouped[place] for place, name in enumerate(self.names) if not name.endswith(MASKED)}
         weights = {
@@ -118,6 +116,55 @@ class Collator:
             if name in masks
         }
         return Batch(sequences, torch.tensor([visit.example for visit in visits]), masks, weights)
+
+    def _apart(
+        self,
+        rows: Sequence[TrainingExample],
+        prompts: Sequence[Sequence[int]],
+        images: dict[bool, list[dict[str, Tensor]]],
+    ) -> Scored:
+        """Every response in a sequence of its own; `images` are the clean ones (False) and the masked ones (True)."""
+        processing = self.prompts.processing
+        inputs = [one for name in self.names for one in images[name.endswith(MASKED)]]
+        sequences = pad_sequences(
+            [prompt for _ in self.names for prompt in prompts],
+            [_ids(row, name) for name in self.names for row in rows],
+            processing.family.collate_model_inputs(inputs),
+            pad_token_id=self._pad_token_id(),
+            padding_side=self.padding_side,
+        )
+        sequences.model_inputs.update(processing.family.sequence_inputs(processing, sequences.input_ids))
+        return sequences
+
+    def _packed(
+        self,
+        rows: Sequence[TrainingExample],
+        prompts: Sequence[Sequence[int]],
+        images: dict[bool, list[dict[str, Tensor]]],
+    ) -> Scored:
+        """One row for each example and image."""
+        processing = self.prompts.processing
+        packed: list[PackedRow] = []
+        inputs: list[dict[str, Tensor]] = []
+        places: dict[str, list[tuple[int, int]]] = {}
+        for masked in (False, True):
+            names = [name for name in self.names if name.endswith(MASKED) == masked]
+            for place, name in enumerate(names):
+                places[name] = [(len(packed) + number, place) for number in range(len(rows))]
+            if names:
+                inputs += images[masked]
+                packed += [
+                    PackedRow(prompt, [_ids(row, name) for name in names])
+                    for row, prompt in zip(rows, prompts, strict=True)
+                ]
+        return pack_rows(
+            packed,
+            [place for name in self.names for place in places[name]],
+            processing.family.collate_model_inputs(inputs),
+            processing=processing,
+            pad_token_id=self._pad_token_id(),
+            padding_side=self.padding_side,
+        )
 
     def _masked(
         self, visits: Sequence[Visit], rows: Sequence[TrainingExample], clean: Sequence[dict[str, Tensor]]
@@ -130,6 +177,10 @@ class Collator:
     def _pad_token_id(self) -> int:
         tokenizer = self.prompts.processing.tokenizer
         return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+
+def _ids(row: TrainingExample, name: str) -> Any:
+    return row.responses[name.removesuffix(MASKED)].ids
 
 
 def _weights(responses: Sequence[Response], kind: str, width: int) -> Tensor:

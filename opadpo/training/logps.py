@@ -1,10 +1,11 @@
 """Log-probs of responses: every response in a sequence of its own, [prompt | response].
 
+`packing` has the faster layout, which gives the same; this one is what it is tested against.
 Only the positions that predict a response token are scored: neither the prompt nor padding goes through the head.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,32 @@ from torch.utils.checkpoint import checkpoint
 
 CHUNK = 4096
 """Positions whose log-softmax is held in float32 at once."""
+
+
+class Scored(Protocol):
+    """Responses that can be scored, however they are put together."""
+
+    @property
+    def response_mask(self) -> Tensor:
+        """bool (responses, longest response): where the responses have tokens."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all sequences, each with its prompt; the same in every layout."""
+        ...
+
+    def placed(self, device: torch.device, dtype: torch.dtype) -> "Scored":
+        """The same on a device, floating-point inputs in the model's data type."""
+        ...
+
+    def prepared(self, model: nn.Module) -> "Scored":
+        """The same with what depends on the frozen part of the model alone, computed once for policy and reference."""
+        ...
+
+    def logps(self, model: nn.Module) -> Tensor:
+        """Log-prob of every response token, float32 (responses, longest response); 0 at padding."""
+        ...
 
 
 class Sequences(NamedTuple):
@@ -30,6 +57,11 @@ class Sequences(NamedTuple):
     model_inputs: dict[str, Tensor]
     """Whatever else the model takes (pixels, sizes), batched."""
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of all sequences."""
+        return int(self.attention_mask.sum())
+
     def placed(self, device: torch.device, dtype: torch.dtype) -> "Sequences":
         """The batch on a device, floating-point inputs (pixels) in the model's data type."""
         inputs = {
@@ -44,6 +76,21 @@ class Sequences(NamedTuple):
             self.response_mask.to(device),
             inputs,
         )
+
+    def prepared(self, model: nn.Module) -> "Sequences":
+        """The batch as it is: every sequence is computed by itself."""
+        return self
+
+    def logps(self, model: nn.Module) -> Tensor:
+        """Log-prob of every response token, float32 (rows, longest response); 0 at padding."""
+        output: Any = model(
+            input_ids=self.input_ids,
+            attention_mask=self.attention_mask,
+            logits_to_keep=self.scored,
+            use_cache=False,
+            **self.model_inputs,
+        )
+        return spread(token_logps(output.logits, self.targets), self.response_mask)
 
 
 def pad_sequences(
@@ -74,18 +121,15 @@ def pad_sequences(
     return Sequences(input_ids, attention_mask, scored, targets, response_mask, dict(model_inputs))
 
 
-def response_logps(model: nn.Module, batch: Sequences) -> Tensor:
-    """Log-prob of every response token, float32 (rows, longest response); 0 at padding."""
-    output: Any = model(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        logits_to_keep=batch.scored,
-        use_cache=False,
-        **batch.model_inputs,
-    )
-    values = token_logps(output.logits, batch.targets)
-    logps = torch.zeros(batch.response_mask.shape, dtype=values.dtype, device=values.device)
-    return logps.masked_scatter(batch.response_mask, values)
+def response_logps(model: nn.Module, batch: Scored) -> Tensor:
+    """Log-prob of every response token, float32 (responses, longest response); 0 at padding."""
+    return batch.logps(model)
+
+
+def spread(values: Tensor, response_mask: Tensor) -> Tensor:
+    """Values of the response tokens, response after response, where the mask has them; 0 elsewhere."""
+    logps = torch.zeros(response_mask.shape, dtype=values.dtype, device=values.device)
+    return logps.masked_scatter(response_mask, values)
 
 
 def token_logps(logits: Tensor, targets: Tensor, chunk: int = CHUNK) -> Tensor:

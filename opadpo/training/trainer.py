@@ -115,7 +115,7 @@ class StageTrainer(Trainer):
         """The micro-batches of one update, and what all processes hold together."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         self._step_examples = [self.collator.examples[i].example_id for b in batches for i in b.indexes.tolist()]
-        self._tokens += sum(int(batch.sequences.attention_mask.sum()) for batch in batches)
+        self._tokens += sum(batch.sequences.tokens for batch in batches)
         widths = [batch.sequences.response_mask.shape[1] for batch in batches]
         width = self.settings.pad_to or int(self._over_processes(torch.tensor([max(widths)], device=device)).max())
         counts = add_up(self.count(batch, width) for batch in batches)
@@ -168,7 +168,9 @@ class StageTrainer(Trainer):
         return self.accelerator.gather(value) if self.args.world_size > 1 else value  # pyright: ignore[reportReturnType]
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return inputs.placed(self.args.device, model_dtype(self.model))
+        batch = inputs.placed(self.args.device, model_dtype(self.model))
+        with self.accelerator.autocast():
+            return batch._replace(sequences=batch.sequences.prepared(self.model))
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: the estimate of transformers does not hold for several sequences per example."""

@@ -12,6 +12,7 @@ from opadpo.progress import SilentProgress
 from opadpo.records import PreferenceExample
 from opadpo.training.collate import Collator, ExampleStream, Visit
 from opadpo.training.examples import Preparation, Prompts, context_length, prepare_examples
+from opadpo.training.logps import Sequences
 from opadpo.training.opadpo import image_mask, mask_seeds, opadpo_names
 
 RESPONSES = ("standard", "revised", "generated")
@@ -106,6 +107,11 @@ def test_ids_of_another_tokenizer_are_refused(workspace, processing, rows):
         prepare(workspace, processing, [{**rows[0], "generated_token_ids": [5, 6, 7, 2]}])
 
 
+def pixels_of(batch):
+    assert isinstance(batch.sequences, Sequences)
+    return batch.sequences.model_inputs["pixel_values"]
+
+
 def test_a_batch(workspace, processing, rows):
     examples, _ = prepare(workspace, processing, rows)
     section = workspace.recipe.train.opadpo
@@ -118,7 +124,7 @@ def test_a_batch(workspace, processing, rows):
     )
     batch = collator([Visit(3, 0), Visit(0, 1)])
     assert batch.indexes.tolist() == [3, 0]
-    pixels = batch.sequences.model_inputs["pixel_values"].view(5, 2, 3, 32, 32)
+    pixels = pixels_of(batch).view(5, 2, 3, 32, 32)
     assert torch.equal(pixels[0], pixels[1])
     assert torch.equal(pixels[0], pixels[2])
     assert torch.equal(pixels[3], pixels[4])
@@ -129,9 +135,9 @@ def test_a_batch(workspace, processing, rows):
         assert batch.masks[name].sum(1).tolist() == lengths
     assert torch.equal(batch.weights["generated_score"] > 0, batch.weights["generated_score"].bool())
     assert not (batch.weights["revised_image"].bool() & ~batch.masks["revised"]).any()
-    alone = collator([Visit(0, 1)]).sequences.model_inputs["pixel_values"]
+    alone = pixels_of(collator([Visit(0, 1)]))
     assert torch.equal(alone[3], pixels[3][1])  # the mask depends on example and epoch, not on the batch
-    other_epoch = collator([Visit(0, 2)]).sequences.model_inputs["pixel_values"]
+    other_epoch = pixels_of(collator([Visit(0, 2)]))
     assert not torch.equal(alone[3], other_epoch[3])
     never = section.model_copy(update={"masking": section.masking.model_copy(update={"resample": "never"})})
     assert mask_seeds(never, 0)("e", 1) == mask_seeds(never, 0)("e", 2) != mask_seeds(never, 1)("e", 1)
@@ -151,5 +157,15 @@ def test_the_stream_visits_every_example_once_per_epoch():
     for epoch in range(3):
         assert sorted(v.example for v in visits if v.epoch == epoch) == list(range(10))
     assert [v.example for v in visits[:10]] != [v.example for v in visits[10:20]]
-    assert stream.order == ExampleStream(10, 35, seed=3).order != ExampleStream(10, 35, seed=4).order
-    assert ExampleStream(10, 20, seed=3).order == stream.order[:20]
+    assert stream.visits == ExampleStream(10, 35, seed=3).visits != ExampleStream(10, 35, seed=4).visits
+    assert ExampleStream(10, 20, seed=3).visits == stream.visits[:20]
+
+
+def test_the_longest_come_first_within_an_update():
+    plain, lengths = ExampleStream(10, 35, seed=3), [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]
+    grouped = ExampleStream(10, 35, seed=3, update=4, lengths=lengths)
+    for first in range(0, 35, 4):
+        visits = grouped.visits[first : first + 4]
+        assert sorted(visits) == sorted(plain.visits[first : first + 4])
+        of = [lengths[visit.example] for visit in visits]
+        assert of == sorted(of, reverse=True)

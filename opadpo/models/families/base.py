@@ -87,6 +87,8 @@ class Family(ABC):
     """Tokens that end a response, the end of a turn first; the tokenizer's end-of-sequence token ends it as well."""
     image_processor: ClassVar[str]
     """`module:Class` of an image processor that needs Pillow only (the others want torchvision)."""
+    image_sees_itself: ClassVar[bool] = False
+    """Whether an image's positions see each other in both directions; else only those before them."""
     tower_linears: ClassVar[str]
     """Regular expression of the linear layers outside the language model."""
 

@@ -26,6 +26,7 @@ class Gemma3(Family):
     image_token: ClassVar[str] = "<image_soft_token>"
     stops: ClassVar[tuple[str, ...]] = ("<end_of_turn>",)
     image_processor: ClassVar[str] = "transformers.models.gemma3.image_processing_pil_gemma3:Gemma3ImageProcessorPil"
+    image_sees_itself: ClassVar[bool] = True
     tower_linears: ClassVar[str] = r"(?:.*\.)?vision_tower\.(?:.*\.)?(?:q_proj|k_proj|v_proj|out_proj|fc1|fc2)"
 
     def text_ids(self, processing: Processing, question: str) -> list[int]:
