@@ -241,7 +241,7 @@ class PreferenceExample(Record):
     """One training example: an image, a question and three responses."""
 
     example_id: str
-    """Content hash."""
+    """Content hash; not of `revision_id`, which holds a time: masks are drawn by it, the same in every run."""
     prompt_id: str
     """The prompt."""
     rollout_id: str
@@ -274,7 +274,7 @@ class PreferenceExample(Record):
         """Make an example with its content id."""
         draft = cls(example_id="", **fields)
         return draft.model_copy(
-            update={"example_id": content_id("e", draft.model_dump(mode="json", exclude={"example_id"}))}
+            update={"example_id": content_id("e", draft.model_dump(mode="json", exclude={"example_id", "revision_id"}))}
         )
 
 

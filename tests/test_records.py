@@ -145,3 +145,22 @@ def test_folders_are_read_in_name_order_and_damage_is_told(tmp_path):
     (tmp_path / "part-3.parquet").write_bytes(b"not parquet")
     with pytest.raises(WorkspaceError, match=r"part-3.parquet"):
         read_records(tmp_path, Rollout)
+
+
+def test_an_example_of_the_same_texts_has_the_same_id_in_every_run():
+    fields = {
+        "prompt_id": "p", "rollout_id": "r", "question": "q", "image": "i", "standard": "s", "revised": "a",
+        "generated": "g", "generated_token_ids": [1], "generated_finished": True, "generated_spans": [],
+        "revised_spans": [], "human_verified": False,
+    }  # fmt: skip
+    made = [
+        Revision.create(
+            rollout_id="r", author_kind="expert", author="m", sentences=[sentence()], text="a",
+            created_at=datetime(2026, 1, day, tzinfo=UTC),
+        ).revision_id
+        for day in (1, 2)
+    ]  # fmt: skip
+    first, second = (PreferenceExample.create(revision_id=revision, **fields) for revision in made)
+    assert first.revision_id != second.revision_id
+    assert first.example_id == second.example_id
+    assert PreferenceExample.create(revision_id="v", **{**fields, "revised": "b"}).example_id != first.example_id
