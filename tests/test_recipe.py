@@ -39,6 +39,7 @@ def test_every_mistake_is_told_at_once_with_key_value_and_remedy():
     [
         ("rollout: [", "not valid YAML"),
         ("- 1\n- 2", "must be a mapping"),
+        ("seed: 1\nrollout: {top_k: 5, top_k: 6}", "the key 'top_k' is there twice"),
         ("seed: -1", "seed"),
         ("seed: 'x'", "seed"),
         ("model: {device: cpu, quantization: 4bit}", "model.quantization: seen 4bit"),
@@ -46,6 +47,7 @@ def test_every_mistake_is_told_at_once_with_key_value_and_remedy():
         ("model: {base: /no/such/folder}", "there is no such folder"),
         ("train: {processes: 3}", "train.opa.batch_size: seen 32 with train.processes 3"),
         ("train: {opa: {warmup_steps: 5, warmup_ratio: 0.1}}", "set one of them"),
+        ("train: {opa: {lora: {rank: 8}}}", "train.opadpo.lora.rank: seen 256 with train.opa.lora.rank 8"),
         ("build: {score_weights: {1: 2.0}}", "build.score_weights: seen scores [1]"),
         ("train: {opadpo: {loss: {standard_pair_coef: 0, revised_pair_coef: 0}}}", "nothing is left to prefer"),
     ],

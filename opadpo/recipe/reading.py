@@ -14,6 +14,19 @@ from opadpo.recipe.checks import impossible_combinations
 from opadpo.recipe.model import Recipe, describe
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without its habit of taking the last of several values of one key."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if key.tag != "tag:yaml.org,2002:merge" and name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} is there twice", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
 def preset_names() -> list[str]:
     """Names of the recipes that ship with the package."""
     folder = resources.files("opadpo.recipe") / "presets"
@@ -60,7 +73,7 @@ def parse_recipe(text: str, overrides: list[str] | None = None, *, source: str =
         RecipeError: with every mistake in it.
     """
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise RecipeError(
             [f"not valid YAML: {' '.join(str(error).split())}; mend the line named"], source=source
