@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from opadpo.errors import WorkspaceError
+from opadpo.damage import damaged
 from opadpo.records import Record
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def iter_records(path: Path, record_type: type[R]) -> Iterator[R]:
     """Stream the records of a parquet file or folder; memory stays at one row group.
 
     Raises:
-        WorkspaceError: if a file is damaged.
+        WorkspaceError: if a file is damaged, holds something else, or is not there.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -56,15 +56,13 @@ def iter_records(path: Path, record_type: type[R]) -> Iterator[R]:
             with pq.ParquetFile(file) as parquet:
                 for batch in parquet.iter_batches(batch_size=1024):
                     for row in batch.to_pylist():
-                        yield _from_row(row, record_type)
-        except (pa.ArrowInvalid, OSError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise WorkspaceError(
-                "A parquet file is damaged",
-                seen=f"{file}: {error}",
-                remedy="delete the file and run the step that makes it again",
-            ) from error
+                        try:
+                            record = _from_row(row, record_type)
+                        except ValueError as error:
+                            raise damaged(file, f"a row is no {record_type.__name__}: {error}") from error
+                        yield record
+        except (pa.ArrowException, OSError) as error:
+            raise damaged(file, error) from error
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import tempfile
@@ -123,7 +124,7 @@ class Workspace:
             raise WorkspaceError(
                 "This is not a workspace: it has no recipe.yaml",
                 seen=path,
-                remedy=f"make one with `opadpo init {path} --recipe toy`",
+                remedy=f"make one with `opadpo init {shlex.quote(str(path))} --recipe toy`",
             )
         return cls(path.resolve(), load_recipe(path / RECIPE_FILE, overrides), overrides)
 
@@ -138,10 +139,21 @@ class Workspace:
         path = Path(root).expanduser()
         recipe = parse_recipe(recipe_text, overrides)
         check_free(path)
+        there = path.exists()
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-            atomic_write(path / RECIPE_FILE, dump_recipe(recipe) if overrides else recipe_text)
+            try:
+                atomic_write(path / RECIPE_FILE, dump_recipe(recipe) if overrides else recipe_text)
+            except OSError:
+                if not there:
+                    path.rmdir()
+                raise
         return cls(path.resolve(), recipe)
+
+    @property
+    def shown(self) -> str:
+        """Its path as a shell takes it, for the commands that messages name."""
+        return shlex.quote(str(self.root))
 
     # -- paths -------------------------------------------------------------------------------------------------
 
@@ -198,6 +210,8 @@ class Workspace:
     def manifest(self, artefact: str) -> Manifest | None:
         """The manifest of an artefact, or None if it is not there or not complete."""
         path = self.manifest_path(artefact)
+        if path.name != MANIFEST_FILE and not (self.root / artefact).exists():
+            return None
         try:
             return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):

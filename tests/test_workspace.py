@@ -1,5 +1,6 @@
 """The workspace: creating, staging, swapping, staleness, locks, kills."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -32,6 +33,16 @@ def make(workspace: Workspace, what: Plan, text: str = "x") -> None:
         name = Path(what.artefact).name if Path(what.artefact).suffix else "data.txt"
         (writer.folder / name).write_text(text)
         writer.finish({"rows": 1})
+
+
+def test_without_room_for_the_recipe_no_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("opadpo.workspace.atomic_write", full)
+    with pytest.raises(DiskFull):
+        Workspace.create(tmp_path / "ws", TOY)
+    assert not (tmp_path / "ws").exists()
 
 
 def test_create_open_and_refusals(tmp_path: Path):

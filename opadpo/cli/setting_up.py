@@ -1,5 +1,6 @@
 """Verbs before the first step: a try-out, a new workspace, what is installed, recipes."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -67,7 +68,7 @@ def init(
     assert run.root is not None
     result = make(run.root, recipe, source=source, overrides=run.overrides, progress=run.progress)
     made = f"made {run.root} with " + ", ".join(["recipe.yaml", *result.outputs])
-    following = f"next: look at {run.root / 'recipe.yaml'}, then run `opadpo status {run.root}`"
+    following = f"next: look at {run.root / 'recipe.yaml'}, then run `opadpo status {shlex.quote(str(run.root))}`"
     return Outcome(result.model_dump(mode="json"), f"{made}\n{following}")
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from opadpo import __version__
-from opadpo.errors import MissingArtefact, WorkspaceError
+from opadpo.damage import damaged
+from opadpo.errors import MissingArtefact
 from opadpo.records import Sampling
 from opadpo.workspace import atomic_write
 
@@ -74,6 +75,4 @@ def read_evaluation(path: Path) -> Evaluation:
     except FileNotFoundError as error:
         raise MissingArtefact("There is no such evaluation yet", seen=path, remedy="run `opadpo evaluate`") from error
     except ValueError as error:
-        raise WorkspaceError(
-            "An evaluation is damaged", seen=path, remedy="delete the file and run `opadpo evaluate` again"
-        ) from error
+        raise damaged(path, error) from error

@@ -35,7 +35,7 @@ def endpoint_key(endpoint: EndpointSection) -> str | None:
     """The key from the environment; None if there is none and none is needed.
 
     Raises:
-        EndpointError: if the endpoint needs one.
+        EndpointError: if the endpoint needs one, or it cannot be one.
     """
     key = os.environ.get(endpoint.api_key_env, "").strip()
     if not key and endpoint.api_key_required:
@@ -43,6 +43,12 @@ def endpoint_key(endpoint: EndpointSection) -> str | None:
             "The endpoint needs a key",
             seen=f"environment variable {endpoint.api_key_env} is not set",
             remedy=f"set it: export {endpoint.api_key_env}=...; for a server without keys set api_key_required: false",
+        )
+    if not key.isascii() or not key.isprintable():
+        raise EndpointError(
+            "The endpoint's key cannot be sent: it holds characters that no key has",
+            seen=f"environment variable {endpoint.api_key_env}",
+            remedy="copy the key again: one line of letters, digits and signs",
         )
     return key or None
 

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opadpo.damage import how_to_remake
 from opadpo.errors import ModelError
 from opadpo.hashing import digest, file_digest
 from opadpo.models.base import BasePin
 from opadpo.models.families.base import Family
 from opadpo.recipe.training import LoraSection
+from opadpo.workspace import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -55,9 +57,11 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError("The adapter's config cannot be read", seen=f"{path}: {error}", remedy=_AGAIN) from error
+        raise ModelError(
+            "The adapter's config cannot be read", seen=f"{path}: {error}", remedy=_again(folder)
+        ) from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise ModelError("This is not a LoRA adapter", seen=path, remedy=_AGAIN)
+        raise ModelError("This is not a LoRA adapter", seen=path, remedy=_again(folder))
     return config
 
 
@@ -126,6 +130,11 @@ def detach(model: "PeftModel") -> "PreTrainedModel":
 _AGAIN = "train the adapter again, or point at a folder that save_pretrained() of peft wrote"
 
 
+def _again(folder: Path) -> str:
+    """How to get a sound adapter: one of a workspace counts as made as long as it has its manifest."""
+    return how_to_remake(folder) if (folder / MANIFEST_FILE).is_file() else _AGAIN
+
+
 def _weights(folder: Path) -> Path:
     path = folder / WEIGHTS
     if not path.is_file():
@@ -135,7 +144,7 @@ def _weights(folder: Path) -> Path:
             if pickle
             else "The adapter has no weights",
             seen=folder,
-            remedy="save it again with save_pretrained(..., safe_serialization=True)" if pickle else _AGAIN,
+            remedy="save it again with save_pretrained(..., safe_serialization=True)" if pickle else _again(folder),
         )
     return path
 
@@ -149,7 +158,7 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         with safe_open(path, framework="numpy") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ModelError("The adapter's weights are damaged", seen=f"{path}: {error}", remedy=_AGAIN) from error
+        raise ModelError("The adapter's weights are damaged", seen=f"{path}: {error}", remedy=_again(folder)) from error
 
 
 def _check_shapes(shapes: dict[str, tuple[int, ...]], rank: int, model: "Module") -> None:

@@ -167,7 +167,7 @@ def read_pin(workspace: Workspace) -> BasePin:
         MissingArtefact: if there is no pin, or it is of another model than the recipe's.
         ModelError: if the files are not there any more or have changed.
     """
-    remedy = f"run `opadpo prepare {workspace.root}`"
+    remedy = f"run `opadpo prepare {workspace.shown}`"
     try:
         pin = BasePin.model_validate_json((workspace.root / PIN_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:

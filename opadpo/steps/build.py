@@ -57,16 +57,19 @@ def build(workspace: Workspace, *, progress: Progress) -> StepResult:
         DataError: if no row is left; the message counts the reasons.
     """
     started = time.monotonic()
-    workspace.require("prompts", "run `opadpo prepare WORKSPACE`")
-    workspace.require("rollouts", "run `opadpo rollout WORKSPACE`")
+    workspace.require("prompts", f"run `opadpo prepare {workspace.shown}`")
+    workspace.require("rollouts", f"run `opadpo rollout {workspace.shown}`")
     counts: dict[str, int] = {}
     dropped: dict[str, int] = {}
     made = False
+    no_revisions = MissingArtefact(
+        "There are no revisions yet", seen=workspace.reviews_db, remedy=f"run `opadpo revise {workspace.shown}`"
+    )
     if not workspace.reviews_db.exists():
-        raise MissingArtefact(
-            "There are no revisions yet", seen=workspace.reviews_db, remedy="run `opadpo revise WORKSPACE`"
-        )
+        raise no_revisions
     with ReviewStore.open(workspace.reviews_db) as store:
+        if not store.counts()["revisions"]:
+            raise no_revisions
         head = store.head()
         for stage in ("opa", "opadpo"):
             plan = plans.dataset(workspace, stage, head)
@@ -162,7 +165,8 @@ def _write(
         raise DataError(
             f"No row is left for datasets/{stage}",
             seen=", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "no rollouts",
-            remedy="look at the reasons; run `opadpo revise WORKSPACE --retry failed` or loosen `build.filters`",
+            remedy=f"look at the reasons; run `opadpo revise {workspace.shown} --retry failed` or loosen"
+            " `build.filters`",
         )
     with quiet_datasets():
         concatenate_datasets(tables).save_to_disk(folder)

@@ -41,11 +41,11 @@ def caption(
     names = list(dict.fromkeys(models))
     if not names:
         raise UserError("No model to caption with", seen="an empty list", remedy="name `base` or adapters")
-    workspace.require("prompts", f"run `opadpo prepare {workspace.root}`")
+    workspace.require("prompts", f"run `opadpo prepare {workspace.shown}`")
     for name in names:
         if name != plans.BASE:
             workspace.adapter(name)
-            workspace.require(f"adapters/{name}", _training_command(workspace, name))
+            workspace.require(f"adapters/{name}", plans.training_command(workspace, name))
     prompts = prompts_of_set(workspace, prompt_set)
     wanted = {name: plans.captions(workspace, name, prompt_set) for name in names}
     missing = {name: plan for name, plan in wanted.items() if workspace.state(plan) != "done"}
@@ -140,10 +140,3 @@ class _Captioning:
             self.warnings += [f"{name}: {text}" for text in cut_warning(rows, "caption.max_new_tokens")]
             writer.finish({"captions": len(rows)})
         return shards.reused
-
-
-def _training_command(workspace: Workspace, name: str) -> str:
-    known = plans.VARIANTS.get(name)
-    stage = known.stage if known else "opadpo"
-    option = "" if name == stage else f" --name {name}"
-    return f"run `opadpo train {stage} {workspace.root}{option}`"

@@ -1,6 +1,7 @@
 """The whole method on the toy world, end to end, in one go."""
 
 import json
+import shlex
 import shutil
 import tempfile
 import time
@@ -55,7 +56,7 @@ def demo(
             outputs: list[str] = []
         else:
             outputs = [str(folder / "figures" / name) for name in ("results.md", *plots.FIGURES)]
-            progress.say(f"Look at it in the browser:  opadpo app {folder}")
+            progress.say(f"Look at it in the browser:  opadpo app {shlex.quote(str(folder))}")
     return StepResult(
         step="demo",
         status="done",

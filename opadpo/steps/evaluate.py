@@ -117,7 +117,7 @@ def _benchmark(name: str) -> Benchmark:
 
 def _models(workspace: Workspace, wanted: Sequence[str] | None, prompt_set: str) -> list[str]:
     """The models to score: those asked for, or all that have captions; the base first."""
-    command = f"run `opadpo caption {workspace.root} --model"
+    command = f"run `opadpo caption {workspace.shown} --model"
     if wanted is not None:
         names = list(dict.fromkeys(wanted))
         for name in names:
@@ -142,7 +142,7 @@ def _score(workspace: Workspace, model: str, name: str, benchmark: Benchmark) ->
         raise WorkspaceError(
             "The captions are not of the workspace's prompts" if strangers else "The captions are empty",
             seen=f"{path}: {len(strangers)} of {len(captions)} rows",
-            remedy=f"run `opadpo caption {workspace.root} --model {model}` again",
+            remedy=f"run `opadpo caption {workspace.shown} --model {model}` again",
         )
     metrics, items = benchmark.score([(row, prompts[row.prompt_id]) for row in captions])
     first = captions[0]
@@ -167,4 +167,4 @@ def _score(workspace: Workspace, model: str, name: str, benchmark: Benchmark) ->
 def _stale_captions(workspace: Workspace, model: str, prompt_set: str) -> list[str]:
     if workspace.state(plans.captions(workspace, model, prompt_set)) != "stale":
         return []
-    return [f"the captions of {model} are stale; run `opadpo caption {workspace.root} --model {model}` to renew them"]
+    return [f"the captions of {model} are stale; run `opadpo caption {workspace.shown} --model {model}` to renew them"]

@@ -94,6 +94,14 @@ def variant(stage: Stage, name: str | None, start: str | None) -> tuple[str, Var
     return name, default._replace(start=start or default.start)
 
 
+def training_command(workspace: Workspace, name: str) -> str:
+    """What to do where the adapter of a model is needed and is not there."""
+    known = VARIANTS.get(name)
+    stage = known.stage if known else "opadpo"
+    option = "" if name == stage else f" --name {name}"
+    return f"run `opadpo train {stage} {workspace.shown}{option}`"
+
+
 def adapter(workspace: Workspace, name: str, what: Variant) -> Plan:
     """A trained adapter."""
     recipe = workspace.recipe

@@ -141,7 +141,7 @@ class Shards(Generic[R]):
         for path in folders:
             try:
                 rows.update((_record_key(row), row) for row in iter_records(path, self.record_type))
-            except (WorkspaceError, FileNotFoundError, ValueError):
+            except WorkspaceError:
                 continue
         return rows
 

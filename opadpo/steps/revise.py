@@ -44,11 +44,13 @@ def revise(workspace: Workspace, *, progress: Progress, retry_failed: bool = Fal
         EndpointError: if the server cannot be used at all: address, key, model or quota.
         StepFailed: if the server has stopped answering.
     """
-    workspace.require("prompts", f"run `opadpo prepare {workspace.root}`")
-    workspace.require("rollouts", f"run `opadpo rollout {workspace.root}`")
+    workspace.require("prompts", f"run `opadpo prepare {workspace.shown}`")
+    workspace.require("rollouts", f"run `opadpo rollout {workspace.shown}`")
     plan = plans.expert(workspace)
     manifest = workspace.manifest(plan.artefact)
-    if manifest and workspace.state(plan) == "done" and not (retry_failed and manifest.counts.get("failed")):
+    # Without reviews.db the revisions are made again, from the answers that are kept.
+    done = manifest and workspace.state(plan) == "done" and workspace.reviews_db.exists()
+    if manifest and done and not (retry_failed and manifest.counts.get("failed")):
         with RequestStore.open(workspace.requests_db) as requests:
             return _result("up_to_date", manifest.counts, requests, workspace)
     started = time.monotonic()
@@ -175,7 +177,7 @@ class _Run:
                 raise WorkspaceError(
                     "A rollout's prompt is not there: the prompts have been made again since",
                     seen=f"rollout {rollout.rollout_id}, prompt {rollout.prompt_id}",
-                    remedy=f"run `opadpo rollout {self.workspace.root}`",
+                    remedy=f"run `opadpo rollout {self.workspace.shown}`",
                 )
             picture = Picture(
                 self.workspace.prompts / asked.image_file,
@@ -226,7 +228,7 @@ def _result(
         listed = ", ".join(f"{kind} {count}" for kind, count in reasons.most_common())
         warnings.append(
             f"{len(rows)} of {counts['rollouts']} rollouts have no revision ({listed}); the first:"
-            f" {rows[0].row_id}: {rows[0].reason}. Ask again with `opadpo revise {workspace.root} --retry failed`"
+            f" {rows[0].row_id}: {rows[0].reason}. Ask again with `opadpo revise {workspace.shown} --retry failed`"
         )
     return StepResult(
         step="revise",

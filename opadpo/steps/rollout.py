@@ -35,7 +35,7 @@ def rollout(workspace: Workspace, *, progress: Progress) -> StepResult:
         Busy: if another process writes the rollouts.
     """
     started = time.monotonic()
-    workspace.require("prompts", f"run `opadpo prepare {workspace.root}`")
+    workspace.require("prompts", f"run `opadpo prepare {workspace.shown}`")
     plan = plans.rollouts(workspace)
     if workspace.state(plan) == "done":
         manifest = workspace.require("rollouts", "")

@@ -6,13 +6,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from opadpo.damage import damaged
 from opadpo.errors import UserError
 from opadpo.models.adapters import adapter_digest
 from opadpo.models.base import BasePin, read_pin
 from opadpo.progress import Progress
 from opadpo.steps import plans
 from opadpo.steps.result import StepResult
-from opadpo.workspace import Plan, Workspace, atomic_write
+from opadpo.workspace import Plan, Workspace, atomic_write, checked_name
 
 if TYPE_CHECKING:
     from opadpo.training.job import TrainingJob, TrainingOutcome
@@ -39,7 +40,7 @@ def train(
         progress: where to tell how far it is.
 
     Raises:
-        UserError: if a name is `base`, or a model would start from itself.
+        UserError: if a name is `base` or cannot be part of a path, or a model would start from itself.
         MissingArtefact: if the data set or the starting adapter is not there.
         DataError: if there is nothing to train on.
         ModelError: if the starting adapter does not fit.
@@ -49,9 +50,9 @@ def train(
     started = time.monotonic()
     name, what = plans.variant(stage, name, start)
     _check_names(name, what.start)
-    workspace.require(f"datasets/{stage}", "run `opadpo build WORKSPACE`")
+    workspace.require(f"datasets/{stage}", f"run `opadpo build {workspace.shown}`")
     if what.start != plans.BASE:
-        workspace.require(f"adapters/{what.start}", f"run `opadpo train {what.start} WORKSPACE` first")
+        workspace.require(f"adapters/{what.start}", plans.training_command(workspace, what.start))
     pin = read_pin(workspace)
     plan = plans.adapter(workspace, name, what)
     manifest = workspace.manifest(plan.artefact)
@@ -78,6 +79,8 @@ def train(
 
 
 def _check_names(name: str, start: str) -> None:
+    checked_name(name)
+    checked_name(start)
     if name == plans.BASE:
         raise UserError("`base` is the model without an adapter", seen=f"--name {name}", remedy="choose another name")
     if name == start:
@@ -111,11 +114,15 @@ def _off_policy_warnings(workspace: Workspace, what: plans.Variant, pin: BasePin
 
 def _other_samplers(rollouts: Path, model: str) -> list[str]:
     """Models that sampled rollouts and are not `model` without an adapter."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     found: set[tuple[str, str]] = set()
     for file in sorted(rollouts.glob("*.parquet")):
-        columns = pq.read_table(file, columns=["model", "adapter"]).to_pydict()
+        try:
+            columns = pq.read_table(file, columns=["model", "adapter"]).to_pydict()
+        except (pa.ArrowException, OSError) as error:
+            raise damaged(file, error) from error
         found |= set(zip(columns["model"], columns["adapter"], strict=True))
     return sorted(
         f"{name} with adapter {adapter}" if adapter != plans.BASE else name

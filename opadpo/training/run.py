@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from opadpo.damage import damaged
 from opadpo.errors import DataError, OpadpoError, StepFailed, disk_errors
 from opadpo.hashing import derive_seed
 from opadpo.models.adapters import check_fits
@@ -22,6 +23,7 @@ from opadpo.models.families.base import Processing
 from opadpo.models.loading import choose_device, load_model, load_processing
 from opadpo.progress import Progress, SilentProgress, Task, default_progress
 from opadpo.recipe.training import OpadpoSection, TrainerSection
+from opadpo.records import PreferenceExample
 from opadpo.training.arguments import check_trainer, number_of_updates, training_arguments
 from opadpo.training.checkpoints import clear_torn, newest_complete, saving, step_of
 from opadpo.training.collate import Collator, ExampleStream
@@ -37,11 +39,15 @@ from opadpo.training.job import FAILURE_FILE, OUTCOME_FILE, TrainingJob, Trainin
 from opadpo.training.onpolicy import measure
 from opadpo.training.opa import OpaTrainer
 from opadpo.training.opadpo import OpadpoTrainer, image_mask, mask_seeds, opadpo_names
+from opadpo.training.packing import check_attention
 from opadpo.training.policy import continued_adapter, fresh_adapter, save_adapter
 from opadpo.training.processes import end_with_owner, first_process, processes_here, wait_for_all
 from opadpo.training.reporting import METRICS_FILE, Reporter, cut_metrics
 from opadpo.training.trainer import RunSettings, StageTrainer
 from opadpo.workspace import atomic_write
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 ONPOLICY_FILE = "onpolicy.json"
 LEFT_OUT_FILE = "dropped.jsonl"
@@ -62,6 +68,7 @@ def run_job(job: TrainingJob, progress: Progress) -> TrainingOutcome:
 
     Raises:
         DataError: if there is nothing to train on.
+        UserError: if the attention kernel cannot do packed training.
         ModelError: if the starting adapter does not fit base or recipe.
         DependencyMissing: if the optimizer or precision needs what is not there.
         StepFailed: if the loss is not finite, the first update's check fails, or GPU memory runs out.
@@ -70,6 +77,8 @@ def run_job(job: TrainingJob, progress: Progress) -> TrainingOutcome:
     section = _section(job)
     device = choose_device(job.recipe.model.device)
     check_trainer(section, device)
+    if section.packing:
+        check_attention(job.recipe.model.attention)
     prepared = _prepare(job, section, progress)
     try:
         model = load_model(job.pin, job.recipe, training=True)
@@ -104,15 +113,31 @@ def _section(job: TrainingJob) -> TrainerSection:
     return job.opadpo if job.stage == "opadpo" else job.recipe.train.opa
 
 
-def _prepare(job: TrainingJob, section: TrainerSection, progress: Progress) -> Prepared:
-    """Check data and adapter and tokenize, before any weights are loaded."""
+def _dataset(folder: Path) -> "Dataset":
+    """A training set with every column of an example.
+
+    Raises:
+        WorkspaceError: if it is damaged.
+    """
+    import pyarrow as pa
     from datasets import Dataset
 
+    try:
+        rows = Dataset.load_from_disk(str(folder))
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(folder, error) from error
+    if lacking := [name for name in PreferenceExample.model_fields if name not in rows.column_names]:
+        raise damaged(folder, f"it has no column {', '.join(lacking)}")
+    return rows
+
+
+def _prepare(job: TrainingJob, section: TrainerSection, progress: Progress) -> Prepared:
+    """Check data and adapter and tokenize, before any weights are loaded."""
     processing = load_processing(job.pin, job.recipe)
     if job.start_folder is not None:
         lora = job.recipe.train.opa.lora if job.stage == "opa" else job.opadpo.lora
         check_fits(job.start_folder, job.pin, family=processing.family, lora=lora)
-    rows = Dataset.load_from_disk(str(job.dataset))
+    rows = _dataset(job.dataset)
     if isinstance(section, OpadpoSection):
         prompts = Prompts(processing)
         preparation = Preparation(
@@ -210,7 +235,13 @@ def _trainer(
     shared = {
         "model": model,
         "args": arguments,
-        "train_dataset": ExampleStream(len(prepared.train), updates * section.batch_size, seed),
+        "train_dataset": ExampleStream(
+            len(prepared.train),
+            updates * section.batch_size,
+            seed,
+            update=section.batch_size,
+            lengths=[example.packed_length for example in prepared.train],
+        ),
         "eval_dataset": prepared.held_out or None,
         "collator": _collator(job, section, prepared, prepared.train),
         "eval_collator": _collator(job, section, prepared, prepared.held_out) if prepared.held_out else None,
@@ -228,13 +259,14 @@ def _collator(
     job: TrainingJob, section: TrainerSection, prepared: Prepared, examples: Sequence[TrainingExample]
 ) -> Collator:
     if not isinstance(section, OpadpoSection):
-        return Collator(examples, prepared.prompts, job.recipe.train.opa.responses)
+        return Collator(examples, prepared.prompts, job.recipe.train.opa.responses, packing=section.packing)
     return Collator(
         examples,
         prepared.prompts,
         opadpo_names(section),
         mask=image_mask(section, prepared.processing),
         mask_seed=mask_seeds(section, job.recipe.seed),
+        packing=section.packing,
     )
 
 

@@ -165,3 +165,7 @@ def test_what_is_needed_first_is_named(tmp_path, base):
     workspace.reviews_db.unlink()
     with pytest.raises(MissingArtefact, match="opadpo revise"):
         build(workspace, progress=SilentProgress())
+    with ReviewStore.open(workspace.reviews_db):
+        pass
+    with pytest.raises(MissingArtefact, match="opadpo revise"):
+        build(workspace, progress=SilentProgress())

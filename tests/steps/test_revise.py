@@ -220,6 +220,29 @@ def test_without_a_key_nothing_is_asked_and_nothing_is_started(
     assert server.bodies == []
 
 
+@pytest.mark.parametrize("key", ["schlüssel", "one\ntwo"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    workspace = made(server, tmp_path / "w", ["One."])
+    with pytest.raises(EndpointError, match="OPENAI_API_KEY") as caught:
+        run(workspace)
+    assert key not in str(caught.value)
+
+
+def test_without_its_database_the_revisions_are_made_again_from_the_answers(server: ChatServer, tmp_path: Path) -> None:
+    workspace = made(server, tmp_path / "w", ["One.", "Two."])
+    run(workspace)
+    before = texts(workspace)
+    for file in workspace.root.glob("reviews.db*"):
+        file.unlink()
+    server.bodies.clear()
+    assert run(workspace).status == "done"
+    assert sorted(texts(workspace)) == sorted(before)
+    assert server.bodies == []
+
+
 def test_a_server_command_that_fails_is_one_clear_message(tmp_path: Path) -> None:
     command = 'revise.endpoint.server_command=["{python}", "-c", "raise SystemExit(3)"]'
     workspace, _ = make(tmp_path / "w", ["One."], command)

@@ -354,9 +354,13 @@ def test_mistakes_are_told_before_anything_starts(trainable, tmp_path):
     workspace = trainable.open()
     with pytest.raises(UserError, match="cannot start from itself"):
         run(workspace, "itself", start="itself")
+    for names in ({"name": "a/b"}, {"name": "x", "start": "../.."}):
+        with pytest.raises(UserError, match="characters that are not allowed"):
+            train(workspace, "opa", progress=SilentProgress(), **names)
+    assert not list(workspace.root.glob(".staging/*"))
     with pytest.raises(UserError, match="without an adapter"):
         run(workspace, "base")
-    with pytest.raises(MissingArtefact, match="nobody"):
+    with pytest.raises(MissingArtefact, match="--name nobody"):
         run(workspace, "child", start="nobody")
     with pytest.raises(Exception, match="optimizer adamw_8bit needs a CUDA GPU"):
         run(trainable.open("train.opadpo.optimizer=adamw_8bit"), "eight")
