@@ -1,5 +1,6 @@
 """Packed rows score every response as a sequence of its own does, for every family; and each trap would be noticed."""
 
+import json
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,14 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
 from opadpo.errors import UserError
 from opadpo.models.base import BasePin
 from opadpo.models.families import family_for
 from opadpo.models.families.base import Processing
+from opadpo.progress import SilentProgress
 from opadpo.recipe import parse_recipe
 from opadpo.recipe.training import LoraSection
+from opadpo.steps.train import train
 from opadpo.training import packing
 from opadpo.training.collate import Batch, Collator, Visit
 from opadpo.training.examples import Prompts, Response, TrainingExample
@@ -317,3 +321,27 @@ def test_logits_of_a_position_serve_several_tokens():
     values = chosen_logps(half, torch.arange(5), torch.arange(5))
     assert values.dtype == torch.float32
     torch.testing.assert_close(values, half.float().log_softmax(-1)[range(5), range(5)])
+
+
+@pytest.mark.parametrize("stage", ["opa", "opadpo"])
+def test_training_packed_gives_the_adapter_of_training_plain(trainable, stage):
+    """Adam divides by tiny second moments: rounding of a few 1e-7 in gradients grows to the tolerance."""
+    ends = []
+    for switch in ("true", "false"):
+        workspace = trainable.open(
+            f"train.{stage}.packing={switch}", f"train.{stage}.max_steps=2", f"train.{stage}.learning_rate=1e-3"
+        )
+        train(workspace, stage, name=f"{stage}-packing-{switch}", progress=SilentProgress())
+        run = workspace.run(f"{stage}-packing-{switch}")
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        ends.append((load_file(workspace.adapter(run.name) / "adapter_model.safetensors"), [x["loss"] for x in lines]))
+    assert ends[0][1] == pytest.approx(ends[1][1], abs=1e-5)
+    for name, value in ends[0][0].items():
+        torch.testing.assert_close(value, ends[1][0][name], rtol=0, atol=1e-4, msg=lambda text, n=name: f"{n} {text}")
+
+
+def test_packed_training_refuses_another_kernel_before_weights_load(trainable, monkeypatch):
+    monkeypatch.setattr("opadpo.training.run.load_model", None)
+    workspace = trainable.open("model.attention=eager")
+    with pytest.raises(UserError, match=r"model\.attention eager(.|\n)*`packing` of the stage"):
+        train(workspace, "opa", name="eager", progress=SilentProgress())

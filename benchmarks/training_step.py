@@ -1,0 +1,245 @@
+"""What an OPA-DPO step costs, in seconds and memory, by how its five sequences are laid out.
+
+    python benchmarks/training_step.py [--repeats 2] [--tiny]
+
+One example: three responses of about 120 tokens under the image, two of them again under the masked image; 576 image
+tokens; a random LLaVA of 8 layers, width 512 and 32,000 tokens in float32; LoRA of rank 16 on its language model. A
+step is the policy's log-probs, the loss and the backward pass, with the frozen reference computed in the step or known
+before. The layouts:
+
+    released    every sequence padded to the 1,600 positions of the released code; all logits, and entropies
+    all-logits  padded to the longest sequence only; all logits
+    plain       our path without packing: logits of response positions only
+    packed      our default: two rows, one for each image, each with its responses behind one prompt
+    checkpoint  the same with activations recomputed in the backward pass
+
+Every measurement has a process of its own with one thread: CPU seconds of its fastest step, and its peak memory,
+libraries and model included. The layouts must agree in the loss. The reference of `released` and `all-logits` is
+computed as the policy is, as it is there.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+LAYOUTS = ("released", "all-logits", "plain", "packed", "checkpoint")
+REFERENCES = ("recomputed", "precomputed")
+
+
+class Size(NamedTuple):
+    """A model and an example."""
+
+    width: int
+    layers: int
+    vocabulary: int
+    side: int
+    prompt: int
+    responses: tuple[int, int, int]
+    released: int
+
+
+FULL = Size(512, 8, 32_000, 336, 40, (110, 125, 120), 1600)
+TINY = Size(32, 2, 300, 28, 5, (4, 6, 5), 40)
+
+
+def make_model(size: Size) -> Any:
+    """A random LLaVA with a random adapter."""
+    import torch
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    from opadpo.models.base import BasePin
+    from opadpo.models.families import family_for
+    from opadpo.recipe.training import LoraSection
+    from opadpo.training.policy import fresh_adapter
+
+    torch.manual_seed(0)
+    heads = max(2, size.width // 64)
+    vision = CLIPVisionConfig(
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=size.side,
+        patch_size=14,
+    )
+    text = LlamaConfig(
+        vocab_size=size.vocabulary,
+        hidden_size=size.width,
+        intermediate_size=size.width * 43 // 16,
+        num_hidden_layers=size.layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=2048,
+    )
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=3)
+    model = LlavaForConditionalGeneration(config).requires_grad_(False).eval()
+    model.config.use_cache = False
+    pin = BasePin(base="random", revision="", path="", digest="", family="llava")
+    adapted = fresh_adapter(model, pin, family_for("llava"), LoraSection(rank=16, alpha=32), seed=0)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.02)
+    return adapted.train()
+
+
+def sequences(size: Size, layout: str, config: Any) -> Any:
+    """The example's five sequences: standard, revised, generated, and the first two under the masked image."""
+    import torch
+
+    from opadpo.models.families import family_for
+    from opadpo.models.families.base import Processing
+    from opadpo.training.logps import pad_sequences
+    from opadpo.training.packing import PackedRow, pack_rows
+
+    chance = torch.Generator().manual_seed(0)
+    image_tokens = (size.side // 14) ** 2
+    clean, masked = torch.randn((2, 3, size.side, size.side), generator=chance)
+    ids = [
+        torch.randint(4, size.vocabulary, (length,), generator=chance).tolist()
+        for length in (size.prompt, *size.responses)
+    ]
+    prompt, responses = [1, *[3] * image_tokens, *ids[0]], ids[1:]
+    if layout in ("packed", "checkpoint"):
+        rows = [PackedRow(prompt, responses), PackedRow(prompt, responses[:2])]
+        order = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+        processing = Processing(family_for("llava"), None, None, config, "", "native")
+        images = {"pixel_values": torch.stack([clean, masked])}
+        return pack_rows(rows, order, images, processing=processing, pad_token_id=0)
+    images = {"pixel_values": torch.stack([clean] * 3 + [masked] * 2)}
+    batch = pad_sequences([prompt] * 5, [*responses, *responses[:2]], images, pad_token_id=0)
+    if layout == "released":
+        more = (0, size.released - batch.input_ids.shape[1])
+        padded = [torch.nn.functional.pad(field, more) for field in batch[:3]]
+        batch = batch._replace(input_ids=padded[0], attention_mask=padded[1], scored=padded[2])
+    return batch
+
+
+def naive_logps(model: Any, batch: Any, *, entropies: bool) -> Any:
+    """Log-probs read off the log-softmax of all positions, with the entropies that the released code computes."""
+    from opadpo.training.logps import spread
+
+    output = model(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **batch.model_inputs
+    )
+    logps = output.logits.float().log_softmax(-1)
+    if entropies:
+        _ = -(logps.exp() * logps).sum(-1)
+    return spread(logps[batch.scored].gather(-1, batch.targets.unsqueeze(-1)).squeeze(-1), batch.response_mask)
+
+
+def scorer(layout: str) -> Callable[[Any, Any], Any]:
+    """What computes log-probs in a layout."""
+    from opadpo.training.logps import response_logps
+
+    if layout in ("released", "all-logits"):
+        return lambda model, batch: naive_logps(model, batch, entropies=layout == "released")
+    return response_logps
+
+
+def step(model: Any, batch: Any, score: Callable[[Any, Any], Any], reference: Any) -> float:
+    """One step's gradients; `reference` is None where it is computed here."""
+    import torch
+
+    from opadpo.recipe.loss import LossConfig
+    from opadpo.training.loss import Logps, Masks, Weights, opadpo_loss
+    from opadpo.training.policy import computing_as
+
+    batch = batch.prepared(model)
+    if reference is None:
+        with computing_as(model, None):
+            reference = score(model, batch)
+    policy = score(model, batch)
+    masks = Masks(*(row.unsqueeze(0) for row in batch.response_mask[:3]))
+    one = Weights(*(mask.float() for mask in (masks.generated, masks.revised, masks.revised)))
+    trained, frozen = (Logps(*(row.unsqueeze(0) for row in logps)) for logps in (policy, reference))
+    loss = opadpo_loss(trained, frozen, one, LossConfig(), masks=masks).loss
+    loss.backward()
+    if not all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad):
+        raise ArithmeticError("a gradient is missing or not finite")
+    model.zero_grad()
+    return float(loss.detach())
+
+
+def measure(layout: str, reference: str, size: Size, repeats: int) -> dict[str, float]:
+    """In this process: CPU seconds of the fastest step, peak gigabytes, and the loss."""
+    model = make_model(size)
+    if layout == "checkpoint":
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    batch, score = sequences(size, layout, model.config), scorer(layout)
+    known = None
+    if reference == "precomputed":
+        from opadpo.training.policy import computing_as
+
+        # In our own layout: computing it must not set the peak.
+        plain = sequences(size, "plain", model.config)
+        with computing_as(model, None):
+            known = scorer("plain")(model, plain)
+    seconds, loss = [], 0.0
+    for _ in range(repeats):
+        started = time.process_time()
+        loss = step(model, batch, score, known)
+        seconds.append(time.process_time() - started)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return {"seconds": min(seconds), "peak_gb": peak, "loss": loss}
+
+
+def in_a_process(layout: str, reference: str, *, tiny: bool, repeats: int) -> dict[str, float]:
+    """The same in a process of its own."""
+    command = [sys.executable, __file__, "--one", layout, reference, "--repeats", str(repeats)]
+    done = subprocess.run(command + ["--tiny"] * tiny, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def table(found: dict[tuple[str, str], dict[str, float]]) -> str:
+    """Seconds and memory of each layout, and how many times the packed step's they are."""
+    base = found["packed", "precomputed"]
+    lines = [
+        "| layout | reference recomputed | precomputed | times packed | peak GB (precomputed) |",
+        "|---|---|---|---|---|",
+    ]
+    for layout in LAYOUTS:
+        again, known = found[layout, "recomputed"], found[layout, "precomputed"]
+        lines.append(
+            f"| {layout} | {again['seconds']:.2f} | {known['seconds']:.2f}"
+            f" | {again['seconds'] / base['seconds']:.2f} and {known['seconds'] / base['seconds']:.2f}"
+            f" | {known['peak_gb']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure and print everything; 1 if the layouts differ in the loss."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=2, help="steps of a measurement; the fastest counts")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model: shows that it runs, not how fast")
+    parser.add_argument("--one", nargs=2, metavar=("LAYOUT", "REFERENCE"), help="measure this in this process")
+    options = parser.parse_args()
+    if options.one:
+        import torch
+
+        torch.set_num_threads(1)
+        layout, reference = options.one
+        print(json.dumps(measure(layout, reference, TINY if options.tiny else FULL, options.repeats)))
+        return 0
+    found = {}
+    for layout in reversed(LAYOUTS):
+        for reference in REFERENCES:
+            result = in_a_process(layout, reference, tiny=options.tiny, repeats=options.repeats)
+            found[layout, reference] = result
+            print(f"{layout}, {reference}: " + ", ".join(f"{k} {v:.5g}" for k, v in result.items()), flush=True)
+    print(table(found))
+    losses = [result["loss"] for result in found.values()]
+    if max(losses) - min(losses) > 1e-4:
+        print(f"the layouts differ in the loss: {losses}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
