@@ -58,25 +58,22 @@ def tradeoff(
     points: Sequence[Point], *, hallucination_label: str = "CHAIR_s: captions with a hallucination, %"
 ) -> Figure:
     """Hallucination against coverage, one marker per model; the best corner is the upper left."""
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
     axes = figure.subplots()
     unnamed = 0
     for point in points:
         style = series(point.model, unnamed)
         unnamed += point.model not in SERIES
-        axes.scatter(point.hallucination, point.coverage, s=90, color=style.color, marker=style.marker, zorder=3)
-        axes.annotate(
-            f"{style.label}\n{point.hallucination:.1f} / {point.coverage:.1f}",
-            (point.hallucination, point.coverage),
-            xytext=(9, -4),
-            textcoords="offset points",
-            fontsize=8.5,
-            color=style.color,
-            va="top",
-        )
+        label = f"{style.label}: {point.hallucination:.1f} / {point.coverage:.1f}"
+        place = (point.hallucination, point.coverage)
+        axes.scatter(*place, s=90, color=style.color, marker=style.marker, label=label, zorder=3)
+    # A legend, since labels beside the markers would cover each other where models are close.
+    axes.legend(
+        frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5), title="hallucination / coverage"
+    )
     highest = max((p.hallucination for p in points), default=50.0)
     lowest = min((p.coverage for p in points), default=50.0)
-    axes.set_xlim(-0.03 * highest, highest * 1.3 + 2)
+    axes.set_xlim(-0.03 * highest, highest * 1.1 + 2)
     axes.set_ylim(max(0.0, lowest - 12), 101)
     axes.set_xlabel(hallucination_label)
     axes.set_ylabel("coverage: true objects that are mentioned, %")
