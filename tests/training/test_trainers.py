@@ -30,6 +30,11 @@ def run(workspace, name, stage: Any = "opadpo", progress=None, **options):
     return train(workspace, stage, name=name, progress=progress or SilentProgress(), **options)
 
 
+def both_stages(setting):
+    """A lora setting of both stages: the recipe refuses another one for the second."""
+    return [f"train.{stage}.lora.{setting}" for stage in ("opa", "opadpo")]
+
+
 def newest(workspace, name):
     found = newest_complete(workspace.run(name))
     assert found is not None
@@ -338,9 +343,9 @@ def test_lora_dropout_does_not_trip_the_first_check(trainable):
 
 def test_adapters_that_do_not_fit_are_refused(trainable, tmp_path):
     with pytest.raises(ModelError, match="r is not the recipe's"):
-        run(trainable.open("train.opadpo.lora.rank=8"), "other-rank")
+        run(trainable.open(*both_stages("rank=8")), "other-rank")
     with pytest.raises(ModelError, match="target_modules is not the recipe's"):
-        run(trainable.open("train.opadpo.lora.targets=all"), "other-targets")
+        run(trainable.open(*both_stages("targets=all")), "other-targets")
     shutil.copytree(trainable.root, tmp_path / "ws")
     workspace = type(trainable)(tmp_path / "ws", trainable.base).open()
     config = workspace.adapter("opa") / "adapter_config.json"
