@@ -101,7 +101,8 @@ def _all_steps(workspace: Workspace, progress: Progress) -> dict[str, int]:
     results = []
 
     def done(result: StepResult) -> None:
-        counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in result.counts.items())
+        told = [(name, number) for name, number in result.counts.items() if number and "/" not in name]
+        counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in told[:4])
         progress.say(f"{result.step:14} {result.status.replace('_', ' '):11} {result.seconds:6.1f} s   {counts}")
         results.append(result)
 
