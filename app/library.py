@@ -7,7 +7,7 @@ from typing import Literal
 
 from opadpo.records import Prompt, Revision, Rollout
 from opadpo.review.store import ReviewStore
-from opadpo.tables import iter_records
+from opadpo.tables import iter_prompts, iter_rollouts
 from opadpo.workspace import Workspace
 
 Sort = Literal["Lowest score first", "Longest first", "As sampled"]
@@ -91,11 +91,11 @@ class Library:
                 return
             prompts: dict[str, Prompt] = {}
             if version[0]:
-                prompts = {p.prompt_id: p for p in iter_records(self.workspace.prompts / "prompts.parquet", Prompt)}
+                prompts = {p.prompt_id: p for p in iter_prompts(self.workspace)}
             revisions = {r.rollout_id: r for r in store.iter_current()} if store else {}
             entries: dict[str, Entry] = {}
             if version[1]:
-                for rollout in iter_records(self.workspace.rollouts, Rollout):
+                for rollout in iter_rollouts(self.workspace):
                     if rollout.prompt_id in prompts:
                         revision = revisions.get(rollout.rollout_id)
                         entries[rollout.rollout_id] = Entry(rollout, prompts[rollout.prompt_id], revision)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from urllib.parse import urlencode
 
+from opadpo.errors import OpadpoError
 from opadpo.records import Revision, SentenceReview
 from opadpo.text.worddiff import word_diff
 
@@ -70,6 +71,11 @@ def facts(pairs: Sequence[tuple[str, str]]) -> str:
 def empty(title: str, remedy: str) -> str:
     """What to do next where there is nothing to see."""
     return body(f'<div class="o-empty"><b>{escape(title)}</b>{escape(remedy)}</div>')
+
+
+def mistake(error: OpadpoError) -> str:
+    """An error in the place of what could not be shown, with its remedy."""
+    return body(f'<pre class="panel o-next">{escape(str(error))}</pre>')
 
 
 def image(prompt_id: str, alt: str) -> str:

@@ -1,8 +1,10 @@
 """The web server: Gradio pages, images by record id, nothing else of the disk."""
 
 import errno
+import logging
 import os
 import socket
+import warnings
 
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
@@ -31,7 +33,10 @@ def create(workspace: Workspace) -> FastAPI:
     @api.get("/images")
     def image(prompt: str) -> FileResponse:
         """The image of a prompt, by the prompt's id only."""
-        record = library.prompt(prompt)
+        try:
+            record = library.prompt(prompt)
+        except UserError as error:  # damaged prompts or rollouts; the page itself says what to do
+            raise HTTPException(404, "no such image in this workspace") from error
         path = workspace.prompts / record.image_file if record else None
         if path is None or not path.is_file() or workspace.prompts not in path.resolve().parents:
             raise HTTPException(404, "no such image in this workspace")
@@ -54,17 +59,20 @@ def create(workspace: Workspace) -> FastAPI:
         gr.Navbar(visible=False)
         rollouts.build(library, pages)
     script = f"<script>{(ASSETS / 'app.js').read_text(encoding='utf-8')}</script>"
-    return gr.mount_gradio_app(
-        api,
-        pages,
-        path="/",
-        theme=theme(),
-        css_paths=[CSS],
-        head=script,
-        footer_links=[],
-        show_error=False,
-        ssr_mode=False,
-    )
+    with warnings.catch_warnings():
+        # Gradio says that several pages switch server-side rendering off, also to those who did so themselves.
+        warnings.filterwarnings("ignore", message="SSR mode is not supported", category=UserWarning)
+        return gr.mount_gradio_app(
+            api,
+            pages,
+            path="/",
+            theme=theme(),
+            css_paths=[CSS],
+            head=script,
+            footer_links=[],
+            show_error=False,
+            ssr_mode=False,
+        )
 
 
 def serve(
@@ -86,7 +94,14 @@ def serve(
         import webbrowser
 
         webbrowser.open(url)
-    server = uvicorn.Server(uvicorn.Config(application, log_level="warning"))
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # a page that is cut off now is no error
+            await super().shutdown(sockets)
+
+    # An open page keeps connections for as long as it is open: without a limit Ctrl+C would wait for it.
+    server = Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=1))
     server.run(sockets=[listener])
 
 

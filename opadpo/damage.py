@@ -17,6 +17,15 @@ def damaged(file: Path, error: object) -> WorkspaceError:
     )
 
 
+def incomplete(folder: Path, seen: int, expected: int) -> WorkspaceError:
+    """The error for an artefact of which a part has gone, or that holds more than was made."""
+    return WorkspaceError(
+        f"{folder.name} does not hold what was made",
+        seen=f"{folder}: {seen} records, its manifest says {expected}",
+        remedy=how_to_remake(folder),
+    )
+
+
 def how_to_remake(file: Path) -> str:
     """What makes the artefact of a file again: without its manifest it counts as missing."""
     for path in (file.with_name(f".{file.name}.{MANIFEST_FILE}"), file.parent / MANIFEST_FILE, file / MANIFEST_FILE):

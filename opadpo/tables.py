@@ -7,13 +7,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from opadpo.damage import damaged
-from opadpo.records import Record
+from opadpo.damage import damaged, incomplete
+from opadpo.records import Prompt, Record, Rollout
+from opadpo.workspace import Workspace, atomic_write
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 R = TypeVar("R", bound=Record)
+
+PROMPTS_FILE = "prompts.parquet"
 
 _ROW_GROUP = 2048
 
@@ -65,10 +68,33 @@ def iter_records(path: Path, record_type: type[R]) -> Iterator[R]:
             raise damaged(file, error) from error
 
 
+def iter_prompts(workspace: Workspace) -> Iterator[Prompt]:
+    """Stream the prompts of a workspace; raises as `iter_records`, also if they are fewer than were made."""
+    manifest = workspace.manifest("prompts")
+    counts = manifest.counts if manifest else {}
+    expected = counts["train"] + counts["heldout"] if {"train", "heldout"} <= counts.keys() else None
+    yield from _whole(workspace.prompts, iter_records(workspace.prompts / PROMPTS_FILE, Prompt), expected)
+
+
+def iter_rollouts(workspace: Workspace) -> Iterator[Rollout]:
+    """Stream the rollouts of a workspace; raises as `iter_records`, also if a shard of them has gone."""
+    manifest = workspace.manifest("rollouts")
+    expected = manifest.counts.get("rollouts") if manifest else None
+    yield from _whole(workspace.rollouts, iter_records(workspace.rollouts, Rollout), expected)
+
+
+def _whole(folder: Path, records: Iterable[R], expected: int | None) -> Iterator[R]:
+    """The records; once all are read, checks that there are as many as expected."""
+    seen = 0
+    for record in records:
+        seen += 1
+        yield record
+    if expected is not None and seen != expected:
+        raise incomplete(folder, seen, expected)
+
+
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object per line, atomically."""
-    from opadpo.workspace import atomic_write
-
     atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 

@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 from filled_workspace import fill
 
+from app.library import Library
 from opadpo.errors import ModelError, WorkspaceError
 from opadpo.models.adapters import read_adapter_config
+from opadpo.progress import SilentProgress
 from opadpo.recipe import preset_text
 from opadpo.records import Prompt, Rollout
 from opadpo.steps import plans
-from opadpo.tables import read_records, write_records
+from opadpo.steps.build import build
+from opadpo.tables import iter_prompts, iter_rollouts, read_records, write_records
 from opadpo.workspace import Workspace
 
 
@@ -42,6 +45,28 @@ def test_a_remedy_that_makes_the_artefact_again(workspace: Workspace, damage: st
     assert workspace.manifest("prompts") is not None
     manifest.unlink()
     assert workspace.state(plan) == "missing"
+
+
+def test_a_shard_or_a_prompt_that_is_gone_is_noticed(workspace: Workspace) -> None:
+    rollouts = read_records(workspace.rollouts, Rollout)
+    with workspace.writing(plans.rollouts(workspace)) as writer:
+        for number in range(2):
+            write_records(writer.folder / f"part-0000{number}.parquet", rollouts[30 * number :][:30], Rollout)
+        writer.finish({"rollouts": 60})
+    assert len(list(iter_rollouts(workspace))) == 60
+    (workspace.rollouts / "part-00001.parquet").unlink()
+    with pytest.raises(WorkspaceError, match="30 records, its manifest says 60") as caught:
+        build(workspace, progress=SilentProgress())
+    assert f"delete {workspace.rollouts / 'manifest.json'}, then run `opadpo status" in str(caught.value)
+    with pytest.raises(WorkspaceError, match="30 records"):
+        Library(workspace).entries()
+
+    prompts = list(iter_prompts(workspace))
+    with workspace.writing(plans.prompts(workspace)) as writer:
+        write_records(writer.folder / "prompts.parquet", prompts[:-1], Prompt)
+        writer.finish({"train": 50, "heldout": 10})
+    with pytest.raises(WorkspaceError, match="59 records, its manifest says 60"):
+        build(workspace, progress=SilentProgress())
 
 
 def test_a_single_file_that_is_gone_is_missing(workspace: Workspace) -> None:

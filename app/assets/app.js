@@ -10,9 +10,11 @@
     localStorage.setItem("opadpo-theme", dark() ? "light" : "dark");
     apply();
   });
-  document.addEventListener("DOMContentLoaded", () => {
+  const start = () => {
     apply();
     new MutationObserver(() => document.body.classList.contains("dark") !== dark() && apply())
       .observe(document.body, { attributes: true, attributeFilter: ["class"] });
-  });
+  };
+  // Gradio may put this script in when the page has long been read.
+  document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", start) : start();
 })();

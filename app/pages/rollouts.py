@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 
 from app.library import SORTS, Entry, Library, Query, Sort
-from app.markup import body, empty, facts, header, image, score_chip, sentences
+from app.markup import body, empty, facts, header, image, mistake, score_chip, sentences
+from opadpo.errors import OpadpoError
 
 PAGE_SIZE = 24
 FINISH = {"stop": "Finished", "length": "Cut at limit"}
@@ -47,7 +48,10 @@ def build(library: Library, page: gr.Blocks) -> None:
     filters = [search, scores, finish, sort]
 
     def show(page: int, text: str, wanted: list[int], ends: list[str], order: Sort) -> tuple[str, int]:
-        return _gallery(library, Query(text or "", wanted or [], ends or [], order), page)
+        try:
+            return _gallery(library, Query(text or "", wanted or [], ends or [], order), page)
+        except OpadpoError as error:
+            return mistake(error), 0
 
     def first(*values):
         return show(0, *values)
@@ -72,7 +76,10 @@ def record(library: Library, rollout_id: str | None) -> str:
     """The open record as HTML: image, question, sentences with what the expert changed, where it comes from."""
     if not rollout_id:
         return empty("No record is open", "Choose one from the gallery.")
-    entry = library.entries().get(rollout_id)
+    try:
+        entry = library.entries().get(rollout_id)
+    except OpadpoError as error:
+        return mistake(error)
     if entry is None:
         return empty("There is no such record in this workspace", rollout_id)
     rollout, prompt = entry.rollout, entry.prompt

@@ -1,5 +1,7 @@
 """The workspace tab: what is done, missing and stale, and what to do next."""
 
+from collections.abc import Mapping
+from datetime import UTC
 from html import escape
 
 import gradio as gr
@@ -32,7 +34,8 @@ def render(library: Library) -> str:
 def _artefacts(workspace: Workspace) -> str:
     """The table of artefacts, with the command to run next above it."""
     found = status(workspace)
-    rows = "".join(_row(artefact) for artefact in found.artefacts)
+    with_reasons = any(artefact.reasons for artefact in found.artefacts)
+    rows = "".join(_row(artefact, with_reasons) for artefact in found.artefacts)
     next_step = (
         f'<p class="panel o-next"><span class="label">Next</span><code>{escape(found.next)}</code></p>'
         if found.next
@@ -41,18 +44,23 @@ def _artefacts(workspace: Workspace) -> str:
     return (
         f'<h1>{escape(workspace.root.name)} <span class="muted">recipe {escape(found.recipe)}</span></h1>{next_step}'
         '<div class="panel"><table class="o-table"><thead><tr><th>Artefact</th><th>State</th><th>Holds</th>'
-        f"<th>Made</th><th>Why stale</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<th>Made</th>{'<th>Why</th>' if with_reasons else ''}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
-def _row(artefact: ArtefactStatus) -> str:
-    counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in artefact.counts.items())
-    when = artefact.finished_at.strftime("%d %b %Y %H:%M UTC") if artefact.finished_at else ""
+def _row(artefact: ArtefactStatus, with_reasons: bool) -> str:
+    when = artefact.finished_at.astimezone(UTC).strftime("%d %b %Y %H:%M UTC") if artefact.finished_at else ""
+    reasons = f'<td class="muted">{escape("; ".join(artefact.reasons))}</td>' if with_reasons else ""
     return (
         f"<tr><td><code>{escape(artefact.artefact)}</code></td><td>{badge(artefact.state)}</td>"
-        f'<td class="num">{escape(counts)}</td><td class="num muted">{when}</td>'
-        f'<td class="muted">{escape("; ".join(artefact.reasons))}</td></tr>'
+        f'<td class="num">{escape(holds(artefact.counts))}</td><td class="num muted o-when">{when}</td>{reasons}</tr>'
     )
+
+
+def holds(counts: Mapping[str, int]) -> str:
+    """Counts in words, without those that are 0 and those that only split another one (`dropped/...`)."""
+    shown = {name.replace("_", " "): number for name, number in counts.items() if number and "/" not in name}
+    return ", ".join(f"{number:,} {name}" for name, number in shown.items())
 
 
 def _figures(workspace: Workspace) -> str:

@@ -23,7 +23,7 @@ from opadpo.records import (
 from opadpo.review.store import ReviewStore
 from opadpo.steps import plans
 from opadpo.steps.result import StepResult
-from opadpo.tables import iter_records
+from opadpo.tables import iter_prompts, iter_rollouts
 from opadpo.text.filters import repeats_last_sentence, repeats_last_word
 from opadpo.workspace import Workspace
 
@@ -143,7 +143,7 @@ def _write(
     """Write one data set and its dropped rows; returns the counts of its manifest."""
     from datasets import concatenate_datasets
 
-    prompts = {prompt.prompt_id: prompt for prompt in iter_records(workspace.prompts, Prompt)}
+    prompts = {prompt.prompt_id: prompt for prompt in iter_prompts(workspace)}
     reasons: Counter[str] = Counter()
     tables, chunk, verified, unchanged = [], [], 0, 0
     with (folder / DROPPED_FILE).open("w", encoding="utf-8") as dropped_file:
@@ -219,7 +219,7 @@ def _rows(
     total = manifest.counts.get("rollouts") if manifest else None
     policy = workspace.recipe.build.revisions
     with progress.task(f"build {stage}", total) as task:
-        for rollout in iter_records(workspace.rollouts, Rollout):
+        for rollout in iter_rollouts(workspace):
             task.advance()
             prompt = prompts.get(rollout.prompt_id)
             if prompt is None:

@@ -13,7 +13,7 @@ from opadpo.records import Caption, Prompt
 from opadpo.steps import plans
 from opadpo.steps.responding import Job, Origin, Shards, Speaker, check_positions, cut_warning, reusable
 from opadpo.steps.result import StepResult
-from opadpo.tables import iter_records, write_records
+from opadpo.tables import iter_prompts, iter_records, write_records
 from opadpo.workspace import Plan, Workspace
 
 HELDOUT = "heldout"
@@ -73,7 +73,7 @@ def prompts_of_set(workspace: Workspace, prompt_set: str) -> list[Prompt]:
     Raises:
         UserError: if there is no such set; the message lists those that are.
     """
-    everything = list(iter_records(workspace.prompts / "prompts.parquet", Prompt))
+    everything = list(iter_prompts(workspace))
     chosen = [prompt for prompt in everything if prompt_set in (prompt.subset, prompt.split)]
     if not chosen:
         raise UserError(

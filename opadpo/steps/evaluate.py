@@ -10,7 +10,7 @@ from opadpo.progress import Progress
 from opadpo.records import Caption, Prompt
 from opadpo.steps import plans
 from opadpo.steps.result import StepResult
-from opadpo.tables import iter_records, read_records
+from opadpo.tables import iter_prompts, read_records
 from opadpo.workspace import Workspace
 
 Rows = Sequence[tuple[Caption, Prompt]]
@@ -136,7 +136,7 @@ def _models(workspace: Workspace, wanted: Sequence[str] | None, prompt_set: str)
 def _score(workspace: Workspace, model: str, name: str, benchmark: Benchmark) -> Evaluation:
     path = workspace.captions(model, benchmark.prompt_set)
     captions = read_records(path, Caption)
-    prompts = {p.prompt_id: p for p in iter_records(workspace.prompts / "prompts.parquet", Prompt)}
+    prompts = {p.prompt_id: p for p in iter_prompts(workspace)}
     strangers = [row.prompt_id for row in captions if row.prompt_id not in prompts]
     if strangers or not captions:
         raise WorkspaceError(

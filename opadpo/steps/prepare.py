@@ -28,10 +28,9 @@ from opadpo.steps.image_store import ImageStore
 from opadpo.steps.result import StepResult
 from opadpo.steps.sources import RawRow, Source, open_source
 from opadpo.steps.subsets import Candidate, Selection, Wanted, select, stratum_sizes, without_duplicates
-from opadpo.tables import write_jsonl, write_records
+from opadpo.tables import PROMPTS_FILE, write_jsonl, write_records
 from opadpo.workspace import Manifest, Workspace, Writer
 
-PROMPTS_FILE = "prompts.parquet"
 DROPPED_FILE = "dropped.jsonl"
 
 _PLACEHOLDER = re.compile(r"\s*<image>\s*")

@@ -17,11 +17,11 @@ from opadpo.llm.requests import Failure, Picture
 from opadpo.llm.server import running_server
 from opadpo.llm.store import FailedRow, RequestStore
 from opadpo.progress import Progress
-from opadpo.records import Prompt, Revision, Rollout, Usage
+from opadpo.records import Revision, Usage
 from opadpo.review.store import ReviewStore
 from opadpo.steps import plans
 from opadpo.steps.result import StepResult
-from opadpo.tables import iter_records
+from opadpo.tables import iter_prompts, iter_rollouts
 from opadpo.workspace import Workspace
 
 OUTPUTS = ["expert", "reviews.db"]
@@ -96,8 +96,7 @@ class _Run:
         self.tally: Counter[str] = Counter()
         self.usage = Usage()
         self.questions = {
-            p.prompt_id: _Question(p.question, p.reference, p.image_file, p.image_id)
-            for p in iter_records(workspace.prompts / "prompts.parquet", Prompt)
+            p.prompt_id: _Question(p.question, p.reference, p.image_file, p.image_id) for p in iter_prompts(workspace)
         }
         self.revisions: list[Revision] = []
         self.failed: list[FailedRow] = []
@@ -171,7 +170,7 @@ class _Run:
             yield url
 
     def _tasks(self) -> Iterator[Task]:
-        for rollout in iter_records(self.workspace.rollouts, Rollout):
+        for rollout in iter_rollouts(self.workspace):
             asked = self.questions.get(rollout.prompt_id)
             if asked is None:
                 raise WorkspaceError(

@@ -14,7 +14,7 @@ from opadpo.records import Prompt, Rollout
 from opadpo.steps import plans
 from opadpo.steps.responding import Job, Origin, Shards, Speaker, check_positions, cut_warning, reusable
 from opadpo.steps.result import StepResult
-from opadpo.tables import iter_records, write_jsonl
+from opadpo.tables import iter_prompts, iter_records, write_jsonl
 from opadpo.workspace import Workspace
 
 ALL = "all"
@@ -92,7 +92,7 @@ def training_prompts(workspace: Workspace, subsets: Sequence[str]) -> list[Promp
     Raises:
         UserError: if a subset is not there; the message lists those that are.
     """
-    prompts = [p for p in iter_records(workspace.prompts / "prompts.parquet", Prompt) if p.split == "train"]
+    prompts = [p for p in iter_prompts(workspace) if p.split == "train"]
     known = sorted({prompt.subset for prompt in prompts})
     unknown = [name for name in subsets if name != ALL and name not in known]
     if unknown:

@@ -1,7 +1,15 @@
 """The pages in a real browser."""
 
+import warnings
+from pathlib import Path
+
+import made_workspace
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
+
+from app.library import Library
+from app.pages.state import holds, render
+from app.server import create
 
 pytestmark = pytest.mark.browser
 
@@ -93,6 +101,23 @@ def test_the_theme_switch_lasts(page: Page):
     page.reload()
     expect(page.locator(".o-table")).to_be_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+
+
+def test_counts_of_nothing_and_parts_of_counts_are_left_out():
+    assert holds({"rows": 1200, "resumed_from": 0, "by_expert": 3, "dropped/empty_response": 3}) == (
+        "1,200 rows, 3 by expert"
+    )
+
+
+def test_reasons_have_a_column_only_if_there_is_one(tmp_path: Path):
+    workspace = made_workspace.make(tmp_path / "w")
+    assert "<th>Why</th>" not in render(Library(workspace))
+    workspace = made_workspace.change(workspace, seed=7)
+    assert "<th>Why</th>" in render(Library(workspace))
+    assert "seed was 0, is now 7" in render(Library(workspace))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        create(workspace)
 
 
 @pytest.mark.parametrize("size", [(1440, 900), (1024, 768)])

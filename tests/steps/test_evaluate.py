@@ -130,12 +130,18 @@ class TestBadInput:
         self.refused(workspace, UserError, r"seen: amber(.|\n)*toy", None, ["amber"])
 
     def test_prompts_that_are_not_of_the_toy_world(self, workspace):
-        strange = [prompt.model_copy(update={"extra": {}}) for prompt in heldout(workspace)]
-        write_records(workspace.prompts / "prompts.parquet", strange, Prompt)
+        file = workspace.prompts / "prompts.parquet"
+        write_records(file, [row.model_copy(update={"extra": {}}) for row in read_records(file, Prompt)], Prompt)
         self.refused(workspace, UserError, "needs prompts of the toy world")
 
     def test_captions_of_other_prompts(self, workspace):
-        write_records(workspace.prompts / "prompts.parquet", heldout(workspace)[:3], Prompt)
+        file = workspace.prompts / "prompts.parquet"
+        known = {row.prompt_id for row in heldout(workspace)[:3]}
+        changed = [
+            row if row.prompt_id in known else row.model_copy(update={"prompt_id": f"p-{number}"})
+            for number, row in enumerate(read_records(file, Prompt))
+        ]
+        write_records(file, changed, Prompt)
         self.refused(workspace, WorkspaceError, r"not of the workspace's prompts(.|\n)*5 of 8 rows")
 
 
