@@ -20,6 +20,7 @@ computed as the policy is, as it is there.
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from typing import Any, NamedTuple
 
 LAYOUTS = ("released", "all-logits", "plain", "packed", "checkpoint")
 REFERENCES = ("recomputed", "precomputed")
+RETURNING = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
+"""glibc hands freed memory back; else its adaptive heap moves the peak by up to a gigabyte from run to run."""
 
 
 class Size(NamedTuple):
@@ -192,7 +195,9 @@ def measure(layout: str, reference: str, size: Size, repeats: int) -> dict[str, 
 def in_a_process(layout: str, reference: str, *, tiny: bool, repeats: int) -> dict[str, float]:
     """The same in a process of its own."""
     command = [sys.executable, __file__, "--one", layout, reference, "--repeats", str(repeats)]
-    done = subprocess.run(command + ["--tiny"] * tiny, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command + ["--tiny"] * tiny, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | RETURNING
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
