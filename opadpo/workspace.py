@@ -121,10 +121,13 @@ class Workspace:
         """
         path = Path(root).expanduser()
         if not (path / RECIPE_FILE).is_file():
+            free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
             raise WorkspaceError(
                 "This is not a workspace: it has no recipe.yaml",
                 seen=path,
-                remedy=f"make one with `opadpo init {shlex.quote(str(path))} --recipe toy`",
+                remedy=f"make one with `opadpo init {shlex.quote(str(path))} --recipe toy`"
+                if free
+                else "name the folder of a workspace; `opadpo init DIR --recipe toy` makes one in a new folder",
             )
         return cls(path.resolve(), load_recipe(path / RECIPE_FILE, overrides), overrides)
 
@@ -140,8 +143,9 @@ class Workspace:
         recipe = parse_recipe(recipe_text, overrides)
         check_free(path)
         there = path.exists()
-        with disk_errors(path):
+        with folder_errors(path):
             path.mkdir(parents=True, exist_ok=True)
+        with disk_errors(path):
             try:
                 atomic_write(path / RECIPE_FILE, dump_recipe(recipe) if overrides else recipe_text)
             except OSError:
@@ -400,6 +404,25 @@ class Writer:
         else:
             os.rename(self.folder, target)
         return manifest
+
+
+@contextmanager
+def folder_errors(path: Path) -> Iterator[None]:
+    """Turn what can go wrong while a folder is made into messages.
+
+    Raises:
+        WorkspaceError: if it cannot be made.
+        DiskFull: if there is no room.
+    """
+    try:
+        with disk_errors(path):
+            yield
+    except OSError as error:
+        raise WorkspaceError(
+            "The folder cannot be made",
+            seen=f"{path}: {error.strerror}",
+            remedy="choose a path on a disk, below a folder that you may write to",
+        ) from error
 
 
 def check_free(path: Path) -> None:

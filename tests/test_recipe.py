@@ -42,6 +42,8 @@ def test_every_mistake_is_told_at_once_with_key_value_and_remedy():
         ("seed: 1\nrollout: {top_k: 5, top_k: 6}", "the key 'top_k' is there twice"),
         ("seed: -1", "seed"),
         ("seed: 'x'", "seed"),
+        ("prepare: {subset_size: 1.0e+23}", "prepare.subset_size"),
+        ("prepare: {heldout_size: 10000001}", "prepare.heldout_size"),
         ("model: {device: cpu, quantization: 4bit}", "model.quantization: seen 4bit"),
         ("model: {device: cpu}\ntrain: {opadpo: {precision: float16}}", "train.opadpo.precision: seen float16"),
         ("model: {base: /no/such/folder}", "there is no such folder"),
@@ -73,6 +75,16 @@ def test_overrides_win_and_are_typed():
         parse_recipe("", ["nonsense"])
     with pytest.raises(RecipeError, match="a value, not a section"):
         parse_recipe("seed: 3", ["seed.deeper=1"])
+
+
+def test_a_wrong_override_does_not_hide_the_recipes_mistakes():
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe("seed: 5\nrollout: {top_p: 7}", ["nonsense", "seed.deeper=1", "seed=-3"], source="recipe.yaml")
+    assert "recipe.yaml has 4 mistakes" in str(caught.value)
+    for part in ("--set 'nonsense'", "seed: Input should be", "rollout.top_p", "--set 'seed.deeper=1'"):
+        assert part in str(caught.value)
+    with pytest.raises(RecipeError, match="command line has 1 mistake"):
+        parse_recipe("", ["nonsense"])
 
 
 @pytest.mark.parametrize("name", preset_names())

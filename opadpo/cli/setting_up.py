@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,6 +10,7 @@ from opadpo.cli import layout
 from opadpo.cli.completion import complete_recipes
 from opadpo.cli.options import RECIPE, RecipeName
 from opadpo.cli.running import Outcome, Run, verb
+from opadpo.errors import UserError
 
 
 @verb(workspace=False)
@@ -115,21 +116,48 @@ def recipe(
     ] = None,
 ) -> Outcome:
     """List all settings with their meaning, or print a recipe."""
-    from opadpo.errors import UserError
+    import yaml
+
     from opadpo.recipe import describe, parse_recipe, preset_names, preset_text
 
     if name is not None:
         text = preset_text(name)
-        return Outcome(
-            {"recipe": name, "settings": parse_recipe(text).model_dump(mode="json")}, text.rstrip(), always=True
-        )
+        settings = parse_recipe(text).model_dump(mode="json")
+        if section is not None:
+            settings = _part(settings, section)
+            text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+        return Outcome({"recipe": name, "settings": settings}, text.rstrip(), always=True)
     infos = [i for i in describe() if section is None or i.key == section or i.key.startswith(f"{section}.")]
     if not infos:
-        known = ", ".join(dict.fromkeys(info.key.partition(".")[0] for info in describe()))
-        raise UserError("There is no such section", seen=section, remedy=f"use one of {known}")
+        raise _no_section(section)
     lines = [f"{info.key}  ({info.type}) = {info.default}\n{layout.table([(info.help,)], indent=4)}" for info in infos]
     lines.append(f"\nRecipes: {', '.join(preset_names())}. `opadpo recipe NAME` prints one.")
     return Outcome({"settings": [i._asdict() for i in infos], "recipes": preset_names()}, "\n".join(lines), always=True)
+
+
+def _part(settings: dict[str, Any], section: str) -> dict[str, Any]:
+    """The settings below a dotted key, in their place.
+
+    Raises:
+        UserError: if there is no such key.
+    """
+    value: Any = settings
+    parts = section.split(".")
+    try:
+        for part in parts:
+            value = value[part]
+    except (KeyError, TypeError) as error:
+        raise _no_section(section) from error
+    for part in reversed(parts):
+        value = {part: value}
+    return value
+
+
+def _no_section(section: str | None) -> UserError:
+    from opadpo.recipe import describe
+
+    known = ", ".join(dict.fromkeys(info.key.partition(".")[0] for info in describe()))
+    return UserError("There is no such section", seen=section, remedy=f"use one of {known}")
 
 
 def register(app: typer.Typer) -> None:

@@ -66,8 +66,8 @@ def _training(recipe: Recipe) -> Iterator[str]:
         first, second = (getattr(section.lora, name) for section in (recipe.train.opa, recipe.train.opadpo))
         if first != second:
             yield (
-                f"train.opadpo.lora.{name}: seen {second} with train.opa.lora.{name} {first}; the second stage continues"
-                " the first one's adapter: make them the same"
+                f"train.opadpo.lora.{name}: seen {second} with train.opa.lora.{name} {first}; the second stage"
+                " continues the first one's adapter: make them the same"
             )
     loss = recipe.train.opadpo.loss
     if not (loss.standard_pair_coef or loss.revised_pair_coef):

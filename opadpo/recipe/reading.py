@@ -82,7 +82,11 @@ def parse_recipe(text: str, overrides: list[str] | None = None, *, source: str =
         data = {}
     if not isinstance(data, dict):
         raise RecipeError([f"the top level must be a mapping of sections; seen {type(data).__name__}"], source=source)
-    return _validate(apply_overrides(data, overrides or []), source)
+    data, wrong_overrides = _override(data, overrides or [])
+    recipe, problems = _validate(data)
+    if recipe is None or wrong_overrides:
+        raise RecipeError([*wrong_overrides, *problems], source=source if problems else "command line")
+    return recipe
 
 
 def apply_overrides(data: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
@@ -91,6 +95,14 @@ def apply_overrides(data: dict[str, Any], overrides: list[str]) -> dict[str, Any
     Raises:
         RecipeError: for an override without `=` or through a value that is no section.
     """
+    result, problems = _override(data, overrides)
+    if problems:
+        raise RecipeError(problems, source="command line")
+    return result
+
+
+def _override(data: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """A copy of recipe data with those overrides that can be read, and what is wrong with the others."""
     result, problems = copy.deepcopy(data), []
     for override in overrides:
         key, sign, value = override.partition("=")
@@ -110,9 +122,7 @@ def apply_overrides(data: dict[str, Any], overrides: list[str]) -> dict[str, Any
             node[last] = yaml.safe_load(value) if value else None
         except yaml.YAMLError:
             problems.append(f"--set {override!r}: the value is not valid YAML; quote it")
-    if problems:
-        raise RecipeError(problems, source="command line")
-    return result
+    return result, problems
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -120,16 +130,15 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _validate(data: dict[str, Any], source: str) -> Recipe:
+def _validate(data: dict[str, Any]) -> tuple[Recipe | None, list[str]]:
+    """The recipe, or None with every mistake in it."""
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         problems = [_problem(detail) for detail in error.errors()]
-        raise RecipeError([*problems, *_remaining_problems(data, error)], source=source) from error
+        return None, [*problems, *_remaining_problems(data, error)]
     problems = impossible_combinations(recipe)
-    if problems:
-        raise RecipeError(problems, source=source)
-    return recipe
+    return (None if problems else recipe), problems
 
 
 def _remaining_problems(data: dict[str, Any], error: ValidationError) -> list[str]:

@@ -104,8 +104,8 @@ class PrepareSection(Section):
 
     source: SourceSection = setting(SourceSection(), "Where prompts come from.")
     subsets: int = setting(4, "Number of disjoint training subsets.", ge=1, le=100)
-    subset_size: int = setting(2500, "Rows per training subset.", ge=1)
-    heldout_size: int = setting(500, "Rows of the held-out part, disjoint from training by image.", ge=0)
+    subset_size: int = setting(2500, "Rows per training subset.", ge=1, le=10_000_000)
+    heldout_size: int = setting(500, "Rows of the held-out part, disjoint from training by image.", ge=0, le=10_000_000)
 
 
 class RolloutSection(Section):

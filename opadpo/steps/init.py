@@ -15,7 +15,7 @@ from opadpo.progress import Progress
 from opadpo.recipe import preset_text
 from opadpo.steps.result import StepResult
 from opadpo.steps.status import PIN, REVIEWS, artefacts, plan_for
-from opadpo.workspace import RECIPE_FILE, Workspace, check_free, fsync_tree
+from opadpo.workspace import RECIPE_FILE, Workspace, check_free, folder_errors, fsync_tree
 
 DATABASE_SUFFIXES = (".db", ".db-wal", ".db-shm")
 """A SQLite file and what it keeps beside itself while it is open."""
@@ -67,7 +67,7 @@ def _recipe_text(old: Workspace | None) -> str:
 def _create_from(old: Workspace, root: Path, text: str, overrides: list[str], progress: Progress) -> list[str]:
     """Make the workspace beside its place, then move it there; returns what was taken over."""
     check_free(root)
-    with disk_errors(root):
+    with folder_errors(root):
         root.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}.init-"))
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from opadpo.errors import RecipeError
+from opadpo.errors import RecipeError, WorkspaceError
 from opadpo.recipe import load_recipe
 from opadpo.steps import plans
 from opadpo.workspace import RECIPE_FILE, Manifest, Plan, State, Workspace
@@ -31,7 +31,7 @@ class ArtefactStatus(BaseModel):
     state: State
     """missing, partial (a run was stopped, or runs now), done, or stale (made from what has changed since)."""
     reasons: list[str] = Field(default_factory=list)
-    """Why it is stale: one line per changed setting or input."""
+    """Why it is stale: one line per changed setting or input; or how its manifest is damaged."""
     counts: dict[str, int] = Field(default_factory=dict)
     """What is in it; of a partial one, what an unfinished run has written."""
     finished_at: datetime | None = None
@@ -74,8 +74,9 @@ def status(workspace: Workspace) -> WorkspaceStatus:
     """Compare everything in a workspace with its recipe. Reads only, whoever writes meanwhile.
 
     Raises:
-        WorkspaceError: if a manifest or the reviews are damaged.
+        WorkspaceError: if the reviews are damaged. A damaged manifest stops nothing: its artefact counts as missing.
     """
+    workspace = _Lenient(workspace)
     survey = _Survey(workspace)
     found = [survey.look_at(artefact) for artefact in artefacts(workspace)]
     return WorkspaceStatus(
@@ -136,10 +137,25 @@ def plan_for(workspace: Workspace, artefact: str, manifest: Manifest | None) -> 
     return None
 
 
+class _Lenient(Workspace):
+    """A workspace in which an artefact with a damaged manifest is missing, and which remembers why."""
+
+    def __init__(self, workspace: Workspace, damage: dict[str, str] | None = None) -> None:
+        super().__init__(workspace.root, workspace.recipe, workspace.overrides)
+        self.damage: dict[str, str] = {} if damage is None else damage
+
+    def manifest(self, artefact: str) -> Manifest | None:
+        try:
+            return super().manifest(artefact)
+        except WorkspaceError as error:
+            self.damage[artefact] = f"{error.what}: {error.seen}; {error.remedy}"
+            return None
+
+
 class _Survey:
     """Looks at artefacts in order; what comes later knows the states of what came before."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: _Lenient) -> None:
         self.workspace = workspace
         self.states: dict[str, State] = {}
         self._opened: dict[tuple[str, ...], Workspace] = {(): workspace}
@@ -170,7 +186,10 @@ class _Survey:
         if manifest is None:
             counts = _written(workspace, plan)
             state: State = "missing" if counts is None and writer is None else "partial"
-            return ArtefactStatus(artefact=artefact, state=state, counts=counts or {}, writer=writer, command=command)
+            why = [self.workspace.damage[artefact]] if artefact in self.workspace.damage else []
+            return ArtefactStatus(
+                artefact=artefact, state=state, reasons=why, counts=counts or {}, writer=writer, command=command
+            )
         reasons = self._reasons(plan, manifest)
         return ArtefactStatus(
             artefact=artefact,
@@ -232,7 +251,8 @@ class _Survey:
         key = tuple(overrides)
         if key not in self._opened:
             recipe = load_recipe(self.workspace.root / RECIPE_FILE, list(overrides))
-            self._opened[key] = Workspace(self.workspace.root, recipe, list(overrides))
+            opened = Workspace(self.workspace.root, recipe, list(overrides))
+            self._opened[key] = _Lenient(opened, self.workspace.damage)
         return self._opened[key]
 
 

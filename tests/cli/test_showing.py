@@ -8,7 +8,7 @@ import yaml
 from command import Run
 
 from opadpo import __version__
-from opadpo.recipe import Recipe, describe, preset_text
+from opadpo.recipe import Recipe, describe, parse_recipe, preset_text
 from opadpo.steps import plans
 from opadpo.steps.result import StepResult
 from opadpo.steps.status import status
@@ -47,7 +47,10 @@ def test_recipe_prints_a_preset_and_a_section(run: Run) -> None:
     ).model_dump(mode="json")
     listed = run("recipe", "--section", "train.opa.lora", "--json").result["settings"]
     assert {setting["key"].rpartition(".")[0] for setting in listed} == {"train.opa.lora"}
+    part = yaml.safe_load(run("recipe", "toy", "--section", "train.opa.lora").out)
+    assert part == {"train": {"opa": {"lora": parse_recipe(preset_text("toy")).train.opa.lora.model_dump(mode="json")}}}
     assert "use one of name, seed, model" in run("recipe", "--section", "nonsense").err
+    assert "use one of name, seed, model" in run("recipe", "toy", "--section", "seed.nonsense").err
 
 
 def test_version(run: Run) -> None:

@@ -32,6 +32,28 @@ def test_a_preset_keeps_its_comments_and_overrides_are_written_out(tmp_path: Pat
     assert Workspace.open(tmp_path / "deep" / "set").recipe.seed == 5
 
 
+@pytest.mark.parametrize("path", ["/proc/x", "/proc/x/y"])
+def test_a_path_that_cannot_be_made_is_one_message(old: Path, path: str) -> None:
+    for source in (None, old):
+        with pytest.raises(WorkspaceError, match=r"(?s)(cannot be made|Cannot write).*choose a") as caught:
+            init(Path(path), "toy", source=source, progress=SilentProgress())
+        assert caught.value.exit_status == 2
+
+
+def test_a_path_below_a_file_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(WorkspaceError, match="cannot be made"):
+        init(tmp_path / "file" / "w", "toy", progress=SilentProgress())
+
+
+def test_init_is_advised_only_where_it_would_work(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="make one with `opadpo init"):
+        Workspace.open(tmp_path / "new")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(WorkspaceError, match="in a new folder"):
+        Workspace.open(tmp_path)
+
+
 def test_the_same_recipe_takes_everything_over(old: Path, tmp_path: Path) -> None:
     result = init(tmp_path / "new", None, source=old, progress=SilentProgress())
     found = status(Workspace.open(tmp_path / "new"))

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from opadpo.errors import WorkspaceError
 from opadpo.recipe import preset_text
 from opadpo.steps import plans
 from opadpo.steps.status import WorkspaceStatus, status
@@ -110,6 +111,20 @@ def test_what_was_made_from_something_deleted_names_it(workspace: Workspace) -> 
     assert found["rollouts"].state == "missing"
     assert found["expert"].reasons == ["rollouts is not there any more"]
     assert found.next == f"opadpo rollout {workspace.root}"
+
+
+def test_a_damaged_manifest_stops_nothing_but_its_steps(workspace: Workspace) -> None:
+    manifest = workspace.rollouts / "manifest.json"
+    manifest.write_text("{")
+    found = status(workspace)
+    assert found["rollouts"].state == "missing"
+    assert found["rollouts"].reasons == [
+        f"A manifest is damaged: {manifest}; delete that file; the step makes its artefact again"
+    ]
+    assert found["prompts"].state == "done"
+    assert found["expert"].reasons == ["rollouts is not there any more"]
+    with pytest.raises(WorkspaceError, match="damaged"):
+        workspace.state(plans.rollouts(workspace))
 
 
 def test_overrides_that_an_artefact_was_made_with_count_as_its_recipe(workspace: Workspace) -> None:
