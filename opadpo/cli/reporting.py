@@ -126,6 +126,7 @@ def as_known(error: BaseException) -> OpadpoError | None:
 
 def report_usage_error(error: typer.BadParameter, *, as_json: bool) -> int:
     """Print typer's own message about the command line; returns the exit status."""
+    error.message = error.message.removeprefix("Value error, ")  # how typer's validation begins a wrong choice
     if as_json:
         command = error.ctx.command_path if error.ctx else "opadpo"
         known = OpadpoError(error.format_message(), remedy=f"see `{command} --help`")

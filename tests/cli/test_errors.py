@@ -46,6 +46,10 @@ def test_every_mistake_in_a_recipe_is_told_at_once(run: Run, finished: Path) -> 
     assert len(ended.result["error"]["problems"]) == 5
 
 
+def test_a_wrong_choice_names_the_right_ones(run: Run, finished: Path) -> None:
+    assert "Invalid value for 'opa|opadpo': 'foo' is not one of 'opa', 'opadpo'" in run("train", "foo", finished).err
+
+
 def test_a_folder_that_is_no_workspace(run: Run, tmp_path: Path) -> None:
     message = only_message(run("status", tmp_path))
     assert message.startswith("Error: This is not a workspace")
