@@ -44,7 +44,6 @@ LOSS = "train.opadpo.loss"
 PROPERTIES = (Choice("opadpo", "OPA, then OPA-DPO"), Choice("dpo", "DPO without OPA"))
 CHOICES = (
     Choice("opadpo", "toy recipe: sequence, chosen_up, token weights, image term"),
-    Choice("anchor-none", "anchor: none", (f"{LOSS}.anchor=null",)),
     Choice("anchor-released", "anchor: released", (f"{LOSS}.anchor=released",)),
     Choice(
         "weights-off",
@@ -53,9 +52,6 @@ CHOICES = (
     ),
     Choice("image-off", "image term off", (f"{LOSS}.image_coef=0",)),
     Choice("token", "reduction: token", (f"{LOSS}.reduction=token",)),
-    Choice(
-        "token-unpadded", "reduction: token, mask_padding", (f"{LOSS}.reduction=token", f"{LOSS}.mask_padding=true")
-    ),
     Choice(
         "token-released", "reduction: token, anchor: released", (f"{LOSS}.reduction=token", f"{LOSS}.anchor=released")
     ),
