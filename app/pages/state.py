@@ -50,7 +50,7 @@ def _artefacts(workspace: Workspace) -> str:
 
 def _row(artefact: ArtefactStatus, with_reasons: bool) -> str:
     when = artefact.finished_at.astimezone(UTC).strftime("%d %b %Y %H:%M UTC") if artefact.finished_at else ""
-    reasons = f'<td class="muted">{escape("; ".join(artefact.reasons))}</td>' if with_reasons else ""
+    reasons = f'<td class="muted o-why">{escape("; ".join(artefact.reasons))}</td>' if with_reasons else ""
     return (
         f"<tr><td><code>{escape(artefact.artefact)}</code></td><td>{badge(artefact.state)}</td>"
         f'<td class="num">{escape(holds(artefact.counts))}</td><td class="num muted o-when">{when}</td>{reasons}</tr>'
