@@ -42,9 +42,9 @@ def app_url(filled_workspace: Workspace) -> Iterator[str]:
             app.wait(20)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Chromium from the system packages."""
+    """Chromium from the system packages; closed with the module, since Playwright keeps an event loop running."""
     from playwright.sync_api import sync_playwright
 
     chromium = next((p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()), None)
