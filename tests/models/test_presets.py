@@ -40,6 +40,7 @@ def test_a_preset_trains_its_architecture(name: str, folders: dict[str, Path]):
     own = parse_recipe(preset_text(name))
     folder = folders[ARCHITECTURES[own.model.base]]
     small = [f"model.base={folder}", "model.dtype=float32", "model.device=cpu", "train.opa.lora.rank=4"]
+    small.append("train.opadpo.lora.rank=4")
     recipe = parse_recipe(preset_text(name), small)
     pin = fetch_base(recipe.model, SilentProgress())
     processing = load_processing(pin, recipe)

@@ -273,8 +273,9 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 def ask(hub: Hub, home: Path, *requests: tuple[dict[str, Any], bool]) -> list[dict[str, Any]]:
     """Open and read data sources in a process of its own: the hub's address is read when its library is imported."""
+    online = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
     environment = {
-        **os.environ,
+        **online,
         "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
         "HF_HOME": str(home),
         "HF_HUB_DISABLE_XET": "1",
