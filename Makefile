@@ -10,7 +10,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 PIP_TOOLS := pip-tools==7.6.2
 # Everything that pyproject.toml names but the `gpu` extra, whose packages need a CUDA toolchain.
-LOCK_EXTRAS := --extra dev --extra notebooks --extra postgres
+LOCK_EXTRAS := --extra azure --extra dev --extra keyring --extra notebooks --extra postgres
 # PyTorch decides which build an install is (CPU or CUDA), so it is pinned by hand.
 LOCK_TORCH := torch==2.13.0
 
@@ -71,7 +71,7 @@ lock: ## make requirements.lock from pyproject.toml again; UPGRADE=1 takes the n
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 	  --output-file build/lock/requirements.txt pyproject.toml
 	{ echo "# Every package of the environment, pinned; \`make lock\` made this from pyproject.toml with"; \
-	  echo "# $(PIP_TOOLS) on Python 3.11 and the extras dev, notebooks and postgres. Do not edit."; \
+	  echo "# $(PIP_TOOLS) on Python 3.11 and the extras azure, dev, keyring, notebooks and postgres. Do not edit."; \
 	  echo "# The libraries that a CUDA build of torch asks for are left to pip: a CPU build has none."; \
 	  sed -E -e '/^(nvidia-|cuda-|triton==)/d' -e 's/^([^ ]+==[^ +]+)\+[^ ]+/\1/' -e '/^(#.*)?$$/d' \
 	    build/lock/requirements.txt; } > build/lock/requirements.lock

@@ -4,7 +4,8 @@ import shlex
 from pathlib import Path
 
 from opadpo.errors import WorkspaceError
-from opadpo.workspace import MANIFEST_FILE, Manifest
+from opadpo.manifest import Manifest
+from opadpo.workspace import MANIFEST_FILE
 
 
 def damaged(file: Path, error: object) -> WorkspaceError:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from opadpo.damage import damaged, incomplete
+from opadpo.files import atomic_write
 from opadpo.records import Prompt, Record, Rollout
-from opadpo.workspace import Workspace, atomic_write
+from opadpo.workspace import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa

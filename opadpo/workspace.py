@@ -5,15 +5,12 @@ is complete, together with a manifest that says what it was made from. A step th
 again, as long as nothing that it depends on has changed.
 """
 
-import contextlib
-import ctypes
 import json
 import os
 import re
 import shlex
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,11 +19,10 @@ from typing import Any, Literal
 
 import psutil
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field
 
-from opadpo import __version__
 from opadpo.errors import Busy, MissingArtefact, UserError, WorkspaceError, disk_errors
-from opadpo.hashing import digest
+from opadpo.files import atomic_write, folder_errors, fsync_tree
+from opadpo.manifest import Manifest, Plan
 from opadpo.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
 
 RECIPE_FILE = "recipe.yaml"
@@ -34,72 +30,7 @@ MANIFEST_FILE = "manifest.json"
 RESOLVED_RECIPE_FILE = "recipe.resolved.yaml"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 
-_MANY_FILES = 64
-
 State = Literal["missing", "partial", "done", "stale"]
-
-
-class Manifest(BaseModel):
-    """What an artefact was made from; stored inside it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    artefact: str
-    """Path relative to the workspace."""
-    step: str
-    """The step that made it."""
-    settings: dict[str, Any]
-    """The values that can change the result."""
-    inputs: dict[str, str]
-    """Path of each artefact that was read -> its fingerprint."""
-    counts: dict[str, int] = Field(default_factory=dict)
-    """What is in it: rows, dropped rows, and the like."""
-    overrides: list[str] = Field(default_factory=list)
-    """`--set` overrides of the command that made it."""
-    started_at: datetime
-    """UTC."""
-    finished_at: datetime
-    """UTC."""
-    version: str = __version__
-    """Version of this package."""
-    content: str = ""
-    """Digest of what was made, where the step knows it (an adapter's weights); empty elsewhere."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of settings, inputs and content: what later steps depend on."""
-        return digest([self.artefact, self.settings, self.inputs, self.content])
-
-
-class Plan(BaseModel):
-    """What an artefact would be made from now; compared with the manifest of what is there."""
-
-    model_config = ConfigDict(frozen=True)
-
-    artefact: str
-    """Path relative to the workspace, for example `adapters/opa`."""
-    step: str
-    """The step that makes it."""
-    settings: dict[str, Any]
-    """The values that can change the result."""
-    inputs: dict[str, str]
-    """Path of each artefact that is read -> its fingerprint."""
-
-    @property
-    def key(self) -> str:
-        """Digest of settings and inputs; names the staging folder."""
-        return digest([self.artefact, self.settings, self.inputs])
-
-    def differences(self, manifest: Manifest) -> list[str]:
-        """Why an artefact with `manifest` is stale: one line per changed setting or input; empty if it is not."""
-        lines = [
-            f"{key} was {_short(old)}, is now {_short(new)}"
-            for key, old, new in _changed(manifest.settings, self.settings)
-        ]
-        for path in sorted({*manifest.inputs, *self.inputs}):
-            if manifest.inputs.get(path) != self.inputs.get(path):
-                lines.append(f"{path} has been made again since" if path in manifest.inputs else f"{path} is new")
-        return lines
 
 
 class Workspace:
@@ -406,25 +337,6 @@ class Writer:
         return manifest
 
 
-@contextmanager
-def folder_errors(path: Path) -> Iterator[None]:
-    """Turn what can go wrong while a folder is made into messages.
-
-    Raises:
-        WorkspaceError: if it cannot be made.
-        DiskFull: if there is no room.
-    """
-    try:
-        with disk_errors(path):
-            yield
-    except OSError as error:
-        raise WorkspaceError(
-            "The folder cannot be made",
-            seen=f"{path}: {error.strerror}",
-            remedy="choose a path on a disk, below a folder that you may write to",
-        ) from error
-
-
 def check_free(path: Path) -> None:
     """Check that a workspace can be made at `path`: nothing is there, or an empty folder.
 
@@ -453,60 +365,6 @@ def checked_name(name: str) -> str:
     return name
 
 
-def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part, even after a power cut."""
-    data = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    _fsync_folder(path.parent)
-
-
-def fsync_tree(folder: Path) -> None:
-    """Ask the disk to keep every file below `folder`; many files by one call for their whole file system."""
-    files = [os.path.join(base, name) for base, _, names in os.walk(folder) for name in names]
-    if len(files) > _MANY_FILES and _sync_file_system(folder):
-        return
-    for file in files:
-        with open(file, "rb") as stream:
-            os.fsync(stream.fileno())
-    for base, _, _ in os.walk(folder):
-        _fsync_folder(Path(base))
-
-
-def _sync_file_system(folder: Path) -> bool:
-    """Linux's `syncfs`, which takes a moment where ten thousand single calls take half a minute; False elsewhere."""
-    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    if syncfs is None:
-        return False
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        if syncfs(handle) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(folder))
-    finally:
-        os.close(handle)
-    return True
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _staging_name(artefact: str) -> str:
     return artefact.replace("/", "--")
 
@@ -517,17 +375,3 @@ def _owner_text(path: Path) -> str:
         return f"process {owner['pid']} on {owner['host']} since {owner['since'][:19]} UTC"
     except (OSError, ValueError, KeyError):
         return "a process that has just started"
-
-
-def _changed(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, old value, new value) of every difference between two trees of settings."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *[k for k in new if k not in old]]:
-            yield from _changed(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
-    elif old != new:
-        yield prefix, old, new
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."

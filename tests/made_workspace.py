@@ -6,12 +6,13 @@ from pathlib import Path
 
 import yaml
 
+from opadpo.manifest import Plan
 from opadpo.models.base import BasePin, write_pin
 from opadpo.recipe import preset_text
 from opadpo.records import Revision, SentenceReview
 from opadpo.review.store import ReviewStore, reviews_head
 from opadpo.steps import plans
-from opadpo.workspace import RECIPE_FILE, Plan, Workspace
+from opadpo.workspace import RECIPE_FILE, Workspace
 
 
 def make(root: Path, overrides: Sequence[str] = ()) -> Workspace:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"pytorch-gpu": "torch", "matplotlib-base": "matplotlib"}
 """Where conda-forge names a package differently."""
 LOCKED_EXTRAS = ("dev", "notebooks", "postgres")
-CONDA_EXTRAS = ("gpu", "notebooks", "postgres")
+CONDA_EXTRAS = ("azure", "gpu", "keyring", "notebooks", "postgres")
 
 
 def read(name: str) -> str:

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from opadpo.errors import Busy, DiskFull, MissingArtefact, UserError, WorkspaceError
+from opadpo.files import atomic_write
+from opadpo.manifest import Plan
 from opadpo.recipe import preset_text
 from opadpo.steps import plans
-from opadpo.workspace import Plan, Workspace, atomic_write, checked_name
+from opadpo.workspace import Workspace, checked_name
 
 TOY = preset_text("toy")
 
@@ -155,7 +157,8 @@ def test_in_place_artefacts_are_marked_done_at_the_end(workspace: Workspace):
 
 HOLD = """
     import sys, time
-    from opadpo.workspace import Plan, Workspace
+    from opadpo.manifest import Plan
+    from opadpo.workspace import Workspace
     workspace = Workspace.open(sys.argv[1])
     with workspace.writing(Plan(artefact="things", step="make", settings={"size": 1}, inputs={})) as writer:
         (writer.folder / "data.txt").write_text("by the other process")

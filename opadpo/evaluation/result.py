@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from opadpo import __version__
 from opadpo.damage import damaged
 from opadpo.errors import MissingArtefact
+from opadpo.files import atomic_write
 from opadpo.records import Sampling
-from opadpo.workspace import atomic_write
 
 
 class Provenance(BaseModel):

@@ -14,11 +14,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from opadpo.errors import MissingArtefact, ModelError
+from opadpo.files import atomic_write
 from opadpo.hashing import digest, file_digest
 from opadpo.models.families import family_for
 from opadpo.progress import Progress
 from opadpo.recipe.sections import ModelSection
-from opadpo.workspace import Workspace, atomic_write
+from opadpo.workspace import Workspace
 
 PIN_FILE = "base.json"
 TOY = "toy"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from opadpo.errors import UserError
 from opadpo.hashing import derive_seed
+from opadpo.manifest import Plan
 from opadpo.models.adapters import adapter_digest, check_fits
 from opadpo.models.base import read_pin
 from opadpo.models.loading import load_processing
@@ -14,7 +15,7 @@ from opadpo.steps import plans
 from opadpo.steps.responding import Job, Origin, Shards, Speaker, check_positions, cut_warning, reusable
 from opadpo.steps.result import StepResult
 from opadpo.tables import iter_prompts, iter_records, write_records
-from opadpo.workspace import Plan, Workspace
+from opadpo.workspace import Workspace
 
 HELDOUT = "heldout"
 SHARD_ROWS = 512

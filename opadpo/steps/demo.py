@@ -13,6 +13,7 @@ from typing import Any
 from opadpo import plots
 from opadpo.errors import WorkspaceError
 from opadpo.evaluation.result import read_evaluation
+from opadpo.files import atomic_write
 from opadpo.progress import Progress
 from opadpo.recipe import preset_text
 from opadpo.records import Caption, Prompt
@@ -27,7 +28,7 @@ from opadpo.steps.train import train
 from opadpo.tables import read_records
 from opadpo.text.sentences import split_sentences
 from opadpo.toy.captions import mentions
-from opadpo.workspace import RECIPE_FILE, Workspace, atomic_write
+from opadpo.workspace import RECIPE_FILE, Workspace
 
 MODELS = ["base", "opa", "opadpo", "dpo"]
 PROMPT_SET = "heldout"

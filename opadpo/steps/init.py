@@ -10,12 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 from opadpo.errors import MissingArtefact, ModelError, StepFailed, UserError, disk_errors
+from opadpo.files import folder_errors, fsync_tree
 from opadpo.models.base import read_pin
 from opadpo.progress import Progress
 from opadpo.recipe import preset_text
 from opadpo.steps.result import StepResult
 from opadpo.steps.status import PIN, REVIEWS, artefacts, plan_for
-from opadpo.workspace import RECIPE_FILE, Workspace, check_free, folder_errors, fsync_tree
+from opadpo.workspace import RECIPE_FILE, Workspace, check_free
 
 DATABASE_SUFFIXES = (".db", ".db-wal", ".db-shm")
 """A SQLite file and what it keeps beside itself while it is open."""

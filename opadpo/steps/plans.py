@@ -6,11 +6,12 @@ fingerprints of what it is made from.
 
 from typing import Any, Literal, NamedTuple
 
+from opadpo.manifest import Plan
 from opadpo.models.base import pinned_digest
 from opadpo.recipe import Recipe, outcome
 from opadpo.recipe.training import OpadpoSection
 from opadpo.steps.sources import source_digest
-from opadpo.workspace import Plan, Workspace
+from opadpo.workspace import Workspace
 
 Stage = Literal["opa", "opadpo"]
 

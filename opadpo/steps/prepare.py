@@ -21,6 +21,7 @@ from typing import Any
 
 from opadpo.errors import DataError, DiskFull, MissingArtefact, ModelError
 from opadpo.images import ImageProblem, check_header
+from opadpo.manifest import Manifest
 from opadpo.progress import Progress
 from opadpo.records import Prompt
 from opadpo.steps import plans
@@ -29,7 +30,7 @@ from opadpo.steps.result import StepResult
 from opadpo.steps.sources import RawRow, Source, open_source
 from opadpo.steps.subsets import Candidate, Selection, Wanted, select, stratum_sizes, without_duplicates
 from opadpo.tables import PROMPTS_FILE, write_jsonl, write_records
-from opadpo.workspace import Manifest, Workspace, Writer
+from opadpo.workspace import Workspace, Writer
 
 DROPPED_FILE = "dropped.jsonl"
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from opadpo.errors import UserError, WorkspaceError
 from opadpo.images import open_rgb
+from opadpo.manifest import Plan
 from opadpo.models.base import BasePin
 from opadpo.models.families.base import Processing
 from opadpo.progress import Progress
 from opadpo.records import Caption, Generated, Prompt, Rollout, Sampling
 from opadpo.tables import iter_records, write_records
-from opadpo.workspace import Plan, Workspace
+from opadpo.workspace import Workspace
 
 if TYPE_CHECKING:
     from peft import PeftModel

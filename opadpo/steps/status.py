@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from opadpo.errors import RecipeError, WorkspaceError
+from opadpo.manifest import Manifest, Plan
 from opadpo.recipe import load_recipe
 from opadpo.steps import plans
-from opadpo.workspace import RECIPE_FILE, Manifest, Plan, State, Workspace
+from opadpo.workspace import RECIPE_FILE, State, Workspace
 
 MAIN_ADAPTERS = ("opa", "opadpo")
 """Adapters that the method asks for; others are listed once they exist."""

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from opadpo.damage import damaged
 from opadpo.errors import UserError
+from opadpo.files import atomic_write
+from opadpo.manifest import Plan
 from opadpo.models.adapters import adapter_digest
 from opadpo.models.base import BasePin, read_pin
 from opadpo.progress import Progress
 from opadpo.steps import plans
 from opadpo.steps.result import StepResult
-from opadpo.workspace import Plan, Workspace, atomic_write, checked_name
+from opadpo.workspace import Workspace, checked_name
 
 if TYPE_CHECKING:
     from opadpo.training.job import TrainingJob, TrainingOutcome

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from opadpo.errors import DiskFull, disk_errors
-from opadpo.workspace import atomic_write, fsync_tree
+from opadpo.files import atomic_write, fsync_tree
 
 MARKER = "complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")

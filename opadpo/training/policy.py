@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from opadpo.errors import ModelError
+from opadpo.files import atomic_write
 from opadpo.hashing import derive_seed
 from opadpo.models.adapters import CONFIG, WEIGHTS, attach, lora_config
 from opadpo.models.base import BasePin
 from opadpo.models.families.base import Family
 from opadpo.recipe.training import LoraSection
-from opadpo.workspace import atomic_write
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from opadpo.files import atomic_write
 from opadpo.progress import Task
-from opadpo.workspace import atomic_write
 
 METRICS_FILE = "metrics.jsonl"
 

@@ -17,6 +17,7 @@ import torch
 
 from opadpo.damage import damaged
 from opadpo.errors import DataError, OpadpoError, StepFailed, disk_errors
+from opadpo.files import atomic_write
 from opadpo.hashing import derive_seed
 from opadpo.models.adapters import check_fits
 from opadpo.models.families.base import Processing
@@ -44,7 +45,6 @@ from opadpo.training.policy import continued_adapter, fresh_adapter, save_adapte
 from opadpo.training.processes import end_with_owner, first_process, processes_here, wait_for_all
 from opadpo.training.reporting import METRICS_FILE, Reporter, cut_metrics
 from opadpo.training.trainer import RunSettings, StageTrainer
-from opadpo.workspace import atomic_write
 
 if TYPE_CHECKING:
     from datasets import Dataset

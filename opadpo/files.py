@@ -1,0 +1,86 @@
+"""Writing files so that a kill or a power cut leaves the old or the new content, never a part."""
+
+import contextlib
+import ctypes
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from opadpo.errors import WorkspaceError, disk_errors
+
+_MANY_FILES = 64
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part, even after a power cut."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    _fsync_folder(path.parent)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Ask the disk to keep every file below `folder`; many files by one call for their whole file system."""
+    files = [os.path.join(base, name) for base, _, names in os.walk(folder) for name in names]
+    if len(files) > _MANY_FILES and _sync_file_system(folder):
+        return
+    for file in files:
+        with open(file, "rb") as stream:
+            os.fsync(stream.fileno())
+    for base, _, _ in os.walk(folder):
+        _fsync_folder(Path(base))
+
+
+def _sync_file_system(folder: Path) -> bool:
+    """Linux's `syncfs`, which takes a moment where ten thousand single calls take half a minute; False elsewhere."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs(handle) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(handle)
+    return True
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def folder_errors(path: Path) -> Iterator[None]:
+    """Turn what can go wrong while a folder is made into messages.
+
+    Raises:
+        WorkspaceError: if it cannot be made.
+        DiskFull: if there is no room.
+    """
+    try:
+        with disk_errors(path):
+            yield
+    except OSError as error:
+        raise WorkspaceError(
+            "The folder cannot be made",
+            seen=f"{path}: {error.strerror}",
+            remedy="choose a path on a disk, below a folder that you may write to",
+        ) from error

@@ -1,0 +1,88 @@
+"""What an artefact was made from, what it would be made from now, and the difference in words."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from opadpo import __version__
+from opadpo.hashing import digest
+
+
+class Manifest(BaseModel):
+    """What an artefact was made from; stored inside it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    artefact: str
+    """Path relative to the workspace."""
+    step: str
+    """The step that made it."""
+    settings: dict[str, Any]
+    """The values that can change the result."""
+    inputs: dict[str, str]
+    """Path of each artefact that was read -> its fingerprint."""
+    counts: dict[str, int] = Field(default_factory=dict)
+    """What is in it: rows, dropped rows, and the like."""
+    overrides: list[str] = Field(default_factory=list)
+    """`--set` overrides of the command that made it."""
+    started_at: datetime
+    """UTC."""
+    finished_at: datetime
+    """UTC."""
+    version: str = __version__
+    """Version of this package."""
+    content: str = ""
+    """Digest of what was made, where the step knows it (an adapter's weights); empty elsewhere."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of settings, inputs and content: what later steps depend on."""
+        return digest([self.artefact, self.settings, self.inputs, self.content])
+
+
+class Plan(BaseModel):
+    """What an artefact would be made from now; compared with the manifest of what is there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    artefact: str
+    """Path relative to the workspace, for example `adapters/opa`."""
+    step: str
+    """The step that makes it."""
+    settings: dict[str, Any]
+    """The values that can change the result."""
+    inputs: dict[str, str]
+    """Path of each artefact that is read -> its fingerprint."""
+
+    @property
+    def key(self) -> str:
+        """Digest of settings and inputs; names the staging folder."""
+        return digest([self.artefact, self.settings, self.inputs])
+
+    def differences(self, manifest: Manifest) -> list[str]:
+        """Why an artefact with `manifest` is stale: one line per changed setting or input; empty if it is not."""
+        lines = [
+            f"{key} was {_short(old)}, is now {_short(new)}"
+            for key, old, new in _changed(manifest.settings, self.settings)
+        ]
+        for path in sorted({*manifest.inputs, *self.inputs}):
+            if manifest.inputs.get(path) != self.inputs.get(path):
+                lines.append(f"{path} has been made again since" if path in manifest.inputs else f"{path} is new")
+        return lines
+
+
+def _changed(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, old value, new value) of every difference between two trees of settings."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *[k for k in new if k not in old]]:
+            yield from _changed(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
+    elif old != new:
+        yield prefix, old, new
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
