@@ -6,7 +6,7 @@ is handled as what it is, not as a mean of rates.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,7 +228,7 @@ def _chunks(
         yield draw(rng, min(_CHUNK, resamples - start)).astype(np.float64)
 
 
-def _minus(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+def _minus(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     return {name: first[name] - second[name] for name in first}
 
 
