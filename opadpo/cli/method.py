@@ -26,7 +26,7 @@ def prepare(run: Run) -> "StepResult":
     return call(run.workspace, progress=run.progress, offline=run.offline)
 
 
-@step()
+@step(several_processes=True)
 def rollout(run: Run) -> "StepResult":
     """Let the base model answer every training prompt.
 
@@ -67,7 +67,7 @@ def build(run: Run) -> "StepResult":
     return call(run.workspace, progress=run.progress)
 
 
-@step()
+@step(several_processes=True)
 def train(
     stage: Annotated[Stage, typer.Argument(metavar="opa|opadpo", help="Which stage.", show_default=False)],
     run: Run,
@@ -100,7 +100,7 @@ def train(
     return call(run.workspace, stage, name=name, start=start, progress=run.progress)
 
 
-@step(STEP_WITH_SET)
+@step(STEP_WITH_SET, several_processes=True)
 def caption(run: Run, model: Models) -> "StepResult":
     """Let models describe the held-out images.
 

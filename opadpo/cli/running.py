@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +15,9 @@ import typer
 
 from opadpo.cli import layout, reporting
 from opadpo.cli.options import COMMON, STEP, WorkspacePath
+from opadpo.processes.here import first_process, launched_outside
+from opadpo.processes.serving import serve
+from opadpo.processes.team import leading
 
 if TYPE_CHECKING:
     from opadpo.steps.result import StepResult
@@ -108,13 +112,23 @@ def verb(
 
 def step(
     options: Mapping[str, tuple[Any, Any]] = STEP,
+    *,
+    several_processes: bool = False,
 ) -> Callable[[Callable[..., "StepResult"]], Callable[..., None]]:
-    """Decorate `function(run, ...) -> StepResult` into a callback for typer with WORKSPACE and the steps' options."""
+    """Decorate `function(run, ...) -> StepResult` into a callback for typer with WORKSPACE and the steps' options.
+
+    With `several_processes` the verb may be started by torchrun or the like: its first process calls the function, the
+    others serve it.
+    """
 
     def decorate(function: Callable[..., "StepResult"]) -> Callable[..., None]:
         @functools.wraps(function)
         def shown(run: Run, **arguments: Any) -> Outcome:
-            result = function(run=run, **arguments)
+            if several_processes and launched_outside() and not first_process():
+                serve()
+                raise typer.Exit
+            with leading() if several_processes else nullcontext():
+                result = function(run=run, **arguments)
             run.progress.warn_of_rest(result.warnings)
             return Outcome(result.model_dump(mode="json"), layout.summary(result, run.root))
 

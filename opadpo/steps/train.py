@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opadpo.damage import damaged
-from opadpo.errors import UserError
+from opadpo.errors import RecipeError, UserError
 from opadpo.files import atomic_write
 from opadpo.manifest import Plan
 from opadpo.models.adapters import adapter_digest
 from opadpo.models.base import BasePin, read_pin
+from opadpo.processes.team import processes_wanted, team
 from opadpo.progress import Progress
+from opadpo.recipe import Recipe
+from opadpo.recipe.checks import impossible_combinations
 from opadpo.steps import plans
 from opadpo.steps.result import StepResult
 from opadpo.workspace import Workspace, checked_name
@@ -165,14 +168,21 @@ def _continue_or_clear(plan: Plan, run: Path) -> None:
 
 
 def _carry_out(job: "TrainingJob", progress: Progress) -> "TrainingOutcome":
-    from opadpo.training.job import FAILURE_FILE, JOB_FILE, OUTCOME_FILE, TrainingOutcome
+    from opadpo.training.job import TrainingOutcome
 
-    if job.recipe.train.processes == 1:
+    processes = processes_wanted(job.recipe.train.processes)
+    _check_shares(job.recipe, processes)
+    if processes == 1:
         from opadpo.training.run import run_job
 
         return run_job(job, progress)
-    from opadpo.training.processes import launch
+    with team(processes) as members:
+        outcomes = members.everyone("train", job.model_dump_json(), progress)
+    return TrainingOutcome.model_validate_json(outcomes[0])
 
-    atomic_write(job.run / JOB_FILE, job.model_dump_json(indent=2))
-    launch("opadpo.training.run", str(job.run / JOB_FILE), job.recipe.train.processes, job.run / FAILURE_FILE)
-    return TrainingOutcome.model_validate_json((job.run / OUTCOME_FILE).read_text(encoding="utf-8"))
+
+def _check_shares(recipe: Recipe, processes: int) -> None:
+    """Check that as many processes as a launcher has started can share the batches."""
+    started = recipe.train.model_copy(update={"processes": processes})
+    if problems := impossible_combinations(recipe.model_copy(update={"train": started})):
+        raise RecipeError(problems, source="the recipe, with the processes that were started,")

@@ -9,9 +9,6 @@ from opadpo.models.base import BasePin
 from opadpo.recipe import Recipe
 from opadpo.recipe.training import OpadpoSection
 
-JOB_FILE = "job.json"
-OUTCOME_FILE = "outcome.json"
-FAILURE_FILE = "failure.json"
 PLAN_FILE = "plan.json"
 
 

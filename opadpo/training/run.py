@@ -1,12 +1,8 @@
-"""Carry a training job out, in this process or in one of several that train together.
-
-python -m opadpo.training.run runs/NAME/job.json        with RANK, WORLD_SIZE, ... as accelerate reads them
-"""
+"""Carry a training job out, in this process or in one of several that train together."""
 
 import json
 import math
 import random
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,13 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from opadpo.damage import damaged
-from opadpo.errors import DataError, OpadpoError, StepFailed, disk_errors
+from opadpo.errors import DataError, StepFailed, disk_errors
 from opadpo.files import atomic_write
 from opadpo.hashing import derive_seed
 from opadpo.models.adapters import check_fits
 from opadpo.models.families.base import Processing
 from opadpo.models.loading import choose_device, load_model, load_processing
-from opadpo.progress import Progress, SilentProgress, Task, default_progress
+from opadpo.processes.here import first_process, processes_here, wait_for_all
+from opadpo.processes.serving import Service
+from opadpo.progress import Progress, SilentProgress, Task
 from opadpo.recipe.training import OpadpoSection, TrainerSection
 from opadpo.records import PreferenceExample
 from opadpo.training.arguments import check_trainer, number_of_updates, training_arguments
@@ -36,13 +34,12 @@ from opadpo.training.examples import (
     context_length,
     prepare_examples,
 )
-from opadpo.training.job import FAILURE_FILE, OUTCOME_FILE, TrainingJob, TrainingOutcome
+from opadpo.training.job import TrainingJob, TrainingOutcome
 from opadpo.training.onpolicy import measure
 from opadpo.training.opa import OpaTrainer
 from opadpo.training.opadpo import OpadpoTrainer, image_mask, mask_seeds, opadpo_names
 from opadpo.training.packing import check_attention
 from opadpo.training.policy import continued_adapter, fresh_adapter, save_adapter
-from opadpo.training.processes import end_with_owner, first_process, processes_here, wait_for_all
 from opadpo.training.reporting import METRICS_FILE, Reporter, cut_metrics
 from opadpo.training.trainer import RunSettings, StageTrainer
 
@@ -280,7 +277,7 @@ def _reporter(job: TrainingJob, section: TrainerSection, prepared: Prepared, tas
 
 def _out_of_memory(job: TrainingJob, section: TrainerSection, error: Exception) -> StepFailed:
     key = f"train.{job.stage}"
-    per_process = section.batch_size // job.recipe.train.processes
+    per_process = section.batch_size // processes_here()
     micro = min(section.micro_batch_size, per_process)
     advice = []
     if micro > 1:
@@ -305,20 +302,7 @@ def _last_metrics(path: Path) -> dict[str, float]:
     return {key: losses[-1][key] for key in wanted if key in losses[-1] and math.isfinite(losses[-1][key])}
 
 
-def main(path: str) -> int:
-    """One of several processes: do the job; the first one writes the outcome or the failure beside it."""
-    job = TrainingJob.model_validate_json(Path(path).read_text(encoding="utf-8"))
-    end_with_owner()
-    try:
-        outcome = run_job(job, default_progress() if first_process() else SilentProgress())
-    except OpadpoError as error:
-        failure = {"class": type(error).__name__, "what": error.what, "seen": error.seen, "remedy": error.remedy}
-        atomic_write(job.run / FAILURE_FILE, json.dumps(failure, default=str))
-        return error.exit_status
-    if first_process():
-        atomic_write(job.run / OUTCOME_FILE, outcome.model_dump_json())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+def work(payload: str, service: Service) -> str:
+    """What one of several processes does: the job, which comes as JSON; returns the outcome as JSON."""
+    progress = service.progress if first_process() else SilentProgress()
+    return run_job(TrainingJob.model_validate_json(payload), progress).model_dump_json()

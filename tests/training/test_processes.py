@@ -55,16 +55,37 @@ def test_two_processes_give_what_one_gives(trainable):
     one, two = trainable.open(*shared), trainable.open(*shared, "train.processes=2")
     for name, workspace in (("one", one), ("two", two)):
         train(workspace, "opadpo", name=name, progress=SilentProgress())
-    texts = [(one.run(name) / "metrics.jsonl").read_text() for name in ("one", "two")]
+    launched = launch(one, "train", "opadpo", "--name", "launched")
+    assert launched.returncode == 0, launched.stderr
+    assert launched.stdout.count("done in") == 1
+    for name in ("two", "launched"):
+        same_lines(one, "one", name)
+        single, double = (load_file(one.adapter(n) / "adapter_model.safetensors") for n in ("one", name))
+        for key, value in single.items():
+            torch.testing.assert_close(double[key], value, atol=2e-4, rtol=0)
+
+
+def same_lines(workspace, *names):
+    texts = [(workspace.run(name) / "metrics.jsonl").read_text() for name in names]
     lines = [[json.loads(line) for line in text.splitlines()] for text in texts]
     assert len(lines[0]) == len(lines[1]) == 3
     for first, second in zip(*lines, strict=True):
         assert first.keys() == second.keys()
         for key in first.keys() - {"time", "tokens_per_second"}:
             assert first[key] == pytest.approx(second[key], abs=1e-3, rel=1e-3), key
-    single, double = (load_file(one.adapter(n) / "adapter_model.safetensors") for n in ("one", "two"))
-    for key, value in single.items():
-        torch.testing.assert_close(double[key], value, atol=2e-4, rtol=0)
+
+
+def launch(workspace, *arguments):
+    """A command of opadpo in two processes, by accelerate's launcher."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--main_process_port=0"]
+    options = ["--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    sets = [word for override in workspace.overrides for word in ("--set", override)]
+    verb, *rest = arguments
+    return subprocess.run(
+        [*launcher, *options, "-m", "opadpo", verb, *rest, str(workspace.root), *sets],
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.mark.slow

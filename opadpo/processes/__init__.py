@@ -1,0 +1,1 @@
+"""Several processes that do one step together, one per GPU: started here or by torchrun, accelerate or srun."""
