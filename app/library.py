@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from opadpo.records import Prompt, Revision, Rollout
-from opadpo.review.store import ReviewStore
+from opadpo.review.store import ReviewStore, has_store
 from opadpo.tables import iter_prompts, iter_rollouts
 from opadpo.workspace import Workspace
 
@@ -80,8 +80,7 @@ class Library:
 
     def _refresh(self) -> None:
         with self._lock:
-            reviews = self.workspace.reviews_db
-            store = ReviewStore.open(reviews) if reviews.exists() else None
+            store = ReviewStore.of(self.workspace) if has_store(self.workspace) else None
             version = (
                 self.workspace.fingerprint("prompts"),
                 self.workspace.fingerprint("rollouts"),

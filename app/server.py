@@ -22,13 +22,17 @@ def create(workspace: Workspace) -> FastAPI:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     import gradio as gr
 
+    from app.api import errors, review
     from app.library import Library
     from app.pages import rollouts, state
     from app.theme import ASSETS, CSS, theme
     from opadpo.plots import FIGURES
+    from opadpo.review.desk import Desk
 
     library = Library(workspace)
     api = FastAPI(title="opadpo", docs_url=None, redoc_url=None, openapi_url=None)
+    errors.install(api)
+    api.include_router(review.router(Desk(workspace)))
 
     @api.get("/images")
     def image(prompt: str) -> FileResponse:

@@ -1,4 +1,4 @@
-"""SQLite files that survive a kill or a power cut, and database errors that say what to do."""
+"""SQLite files that survive a kill or a power cut, PostgreSQL by URL, and database errors that say what to do."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -15,35 +15,33 @@ from sqlalchemy import (
     Table,
     create_engine,
     event,
+    func,
     insert,
     inspect,
     select,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
-from opadpo.errors import Busy, DiskFull, WorkspaceError, disk_errors
+from opadpo.errors import Busy, DependencyMissing, DiskFull, UserError, WorkspaceError, disk_errors
 
 LOCK_SECONDS = 30
 """How long a writer waits for another process's transaction."""
+
+_POSTGRESQL_LOCK = 0x0FAD_D90
+"""Key of the advisory lock that writers of one PostgreSQL database take in turn."""
 
 
 def open_sqlite(path: Path, metadata: MetaData, *, version: int, remedy: str) -> Engine:
     """Open a SQLite file, making it and its tables if needed.
 
-    Write-ahead log (readers and one writer side by side), `synchronous=FULL` (a committed row survives a power
-    cut), foreign keys on. A table `schema_version` holds the version of the tables. Write inside `writing(engine)`.
+    A table `schema_version` holds the version of the tables. Write inside `writing(engine)`.
 
     Raises:
         WorkspaceError: if the file is damaged, is another program's, or was made by a newer version of this package;
             `remedy` says what to do about a damaged file.
     """
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)), connect_args={"timeout": LOCK_SECONDS, "isolation_level": None}
-    )
-    event.listen(engine, "connect", _configure)
-    event.listen(engine, "begin", _begin)
+    engine = sqlite_engine(path)
     try:
         with database_errors(path, remedy):
             _ensure_schema(engine, metadata, version, path, remedy)
@@ -53,27 +51,89 @@ def open_sqlite(path: Path, metadata: MetaData, *, version: int, remedy: str) ->
     return engine
 
 
+def sqlite_engine(path: Path) -> Engine:
+    """An engine for a SQLite file; its folder is made if needed.
+
+    Write-ahead log (readers and one writer side by side), `synchronous=FULL` (a committed row survives a power
+    cut), foreign keys on.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)), connect_args={"timeout": LOCK_SECONDS, "isolation_level": None}
+    )
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def postgresql_engine(url: str, source: str) -> Engine:
+    """An engine for a PostgreSQL database; `source` says where the URL comes from, for messages.
+
+    Reading sees one state of the database for as long as its transaction lasts.
+
+    Raises:
+        UserError: if the URL is none of a PostgreSQL database. The URL may hold a password: no message repeats it.
+        DependencyMissing: if the driver is not installed.
+    """
+    try:
+        parsed = make_url(url.strip())
+    except ArgumentError:
+        parsed = None
+    if parsed is None or parsed.get_backend_name() not in ("postgresql", "postgres") or not parsed.database:
+        raise UserError(
+            f"{source} does not hold the URL of a PostgreSQL database",
+            seen="(not shown: it may hold a password)",
+            remedy="set it to postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+        )
+    try:
+        return create_engine(
+            parsed.set(drivername="postgresql+psycopg"), isolation_level="REPEATABLE READ", pool_pre_ping=True
+        )
+    except ModuleNotFoundError as error:
+        raise DependencyMissing(
+            "The driver for PostgreSQL is not installed", seen=error.name, remedy="pip install 'opadpo[postgres]'"
+        ) from error
+
+
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that takes the write lock at its start, so that two writers queue instead of failing."""
-    with engine.connect().execution_options(immediate=True) as connection, connection.begin():
+    """A transaction that takes the write lock at its start, so that writers queue instead of failing.
+
+    What one of them reads inside is what the last one left.
+    """
+    if engine.dialect.name == "sqlite":
+        with engine.connect().execution_options(immediate=True) as connection, connection.begin():
+            yield connection
+        return
+    # Every statement sees what was committed before it: with a snapshot from before the lock, it would not.
+    with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
+        connection.execute(select(func.pg_advisory_xact_lock(_POSTGRESQL_LOCK)))
         yield connection
 
 
 @contextmanager
-def database_errors(path: Path, remedy: str) -> Iterator[None]:
-    """Turn the database's errors about `path` into messages; `remedy` is for a damaged file.
+def database_errors(path: Path | str, remedy: str) -> Iterator[None]:
+    """Turn the database's errors about `path` (a file, or a server in words) into messages.
+
+    `remedy` is for a damaged file.
 
     Raises:
         DiskFull: if there is no room.
         Busy: if another process kept the file locked for `LOCK_SECONDS`.
-        WorkspaceError: for a damaged, foreign, read-only or unreadable file.
+        WorkspaceError: for a damaged, foreign, read-only or unreadable file, or a server that cannot be used.
     """
     try:
         yield
     except DBAPIError as error:
-        if not isinstance(error.orig, sqlite3.Error):
+        if isinstance(error, IntegrityError):
             raise
+        if not isinstance(error.orig, sqlite3.Error):
+            raise WorkspaceError(
+                "The database server cannot be used",
+                seen=f"{path}: {str(error.orig).strip().splitlines()[0]}",
+                remedy="check that it runs, that the URL is right, and that its user may create tables",
+            ) from error
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
         seen = f"{path}: {error.orig}"
         if code == sqlite3.SQLITE_FULL:

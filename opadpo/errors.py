@@ -61,6 +61,14 @@ class Busy(UserError):
     """Another process is writing the same artefact."""
 
 
+class NotFound(UserError):
+    """Something was asked for by an id that nothing here has."""
+
+
+class Conflict(UserError):
+    """Somebody else has changed what this change starts from; nothing was written."""
+
+
 class DataError(UserError):
     """Input data cannot be used: missing columns, no images, unreadable files."""
 

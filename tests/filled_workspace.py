@@ -48,7 +48,7 @@ def fill(workspace: Workspace) -> None:
     with workspace.writing(plans.rollouts(workspace)) as writer:
         write_records(writer.folder / "part-00000.parquet", rollouts, Rollout)
         writer.finish({"rollouts": COUNT})
-    with ReviewStore.open(workspace.reviews_db) as store:
+    with ReviewStore.of(workspace) as store:
         store.append(revisions)
 
 

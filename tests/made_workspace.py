@@ -27,7 +27,7 @@ def make(root: Path, overrides: Sequence[str] = ()) -> Workspace:
     with workspace.lock("expert"):
         (workspace.root / "expert").mkdir(exist_ok=True)
         workspace.mark_done(plans.expert(workspace), {"done": 500}, started_at=datetime.now(UTC))
-    head = reviews_head(workspace.reviews_db)
+    head = reviews_head(workspace)
     fill(workspace, plans.dataset(workspace, "opa", head), {"rows": 490})
     fill(workspace, plans.dataset(workspace, "opadpo", head), {"rows": 480})
     for name in ("opa", "opadpo", "dpo"):
@@ -57,7 +57,7 @@ def review(workspace: Workspace, rollout_id: str, author_kind: str = "expert", p
         sentences=[sentence],
         text="A b.",
     )
-    with ReviewStore.open(workspace.reviews_db) as store:
+    with ReviewStore.of(workspace) as store:
         store.append([revision])
     return revision.revision_id
 

@@ -13,6 +13,7 @@ from opadpo.recipe.sections import (
     ModelSection,
     PrepareSection,
     PromptSection,
+    ReviewSection,
     ReviseSection,
     RolloutSection,
     Section,
@@ -32,6 +33,7 @@ class Recipe(Section):
     prepare: PrepareSection = setting(PrepareSection(), "Prompts and images.")
     rollout: RolloutSection = setting(RolloutSection(), "The model's own responses.")
     revise: ReviseSection = setting(ReviseSection(), "Corrections by an expert.")
+    review: ReviewSection = setting(ReviewSection(), "Corrections by people.", outcome=False)
     build: BuildSection = setting(BuildSection(), "Data sets for training.")
     train: TrainSection = setting(TrainSection(), "The two stages.")
     caption: CaptionSection = setting(CaptionSection(), "Responses on held-out prompts.")

@@ -172,6 +172,17 @@ class ReviseSection(Section):
     )
 
 
+class ReviewSection(Section):
+    """People check the expert's revisions."""
+
+    database_url_env: str | None = setting(
+        None,
+        "Environment variable with the URL of a PostgreSQL database for a team's reviews"
+        " (postgresql://USER:PASSWORD@HOST/DATABASE); empty: `reviews.db` in the workspace.",
+        outcome=False,
+    )
+
+
 class BuildSection(Section):
     """`opadpo build`: the data sets that training reads."""
 

@@ -1,81 +1,113 @@
-"""Revisions of rollouts, by the expert and by people, in one append-only table."""
+"""Revisions of rollouts, by the expert and by people: append-only, in SQLite or PostgreSQL."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import ValidationError
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Column,
-    Engine,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    Row,
-    String,
-    Table,
-    case,
-    func,
-    select,
-)
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import CompoundSelect, Connection, Select, case, func, select
 from sqlalchemy.exc import IntegrityError
 
-from opadpo.databases import database_errors, open_sqlite, writing
-from opadpo.errors import WorkspaceError
+from opadpo.errors import Conflict, NotFound, UserError, WorkspaceError
 from opadpo.hashing import digest
 from opadpo.records import Revision
+from opadpo.review.opening import REMEDY, Database
+from opadpo.review.places import Places
+from opadpo.review.schema import revisions, withdrawals
+from opadpo.workspace import Workspace
 
-SCHEMA_VERSION = 1
-
-_REMEDY = "restore the file from a copy; without one, move it away and run `opadpo revise`, which asks nothing twice"
-
-_metadata = MetaData()
-_revisions = Table(
-    "revisions",
-    _metadata,
-    # AUTOINCREMENT: numbers only ever grow, also after a row of another program's making has gone.
-    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("revision_id", String, nullable=False, unique=True),
-    Column("rollout_id", String, nullable=False),
-    Column("parent_revision_id", String, ForeignKey("revisions.revision_id")),
-    Column("author_kind", String, nullable=False),
-    Column("author", String, nullable=False),
-    Column("created_at", String, nullable=False),
-    Column("status", String, nullable=False),
-    Column("body", JSON, nullable=False),
-    Index("revisions_of_rollout", "rollout_id", "author_kind", "number"),
-    sqlite_autoincrement=True,
-)
+_CHUNK = 500
+_COLUMNS = ("revision_id", "rollout_id", "parent_revision_id", "author_kind", "author", "created_at", "status")
+_SAME = {"schema_version", "revision_id", "created_at"}
+"""Fields in which the same act, sent twice, may differ."""
 
 # A person's word counts more than the expert's, whichever came later.
-_HUMAN_FIRST = case((_revisions.c.author_kind == "human", 0), else_=1)
+_HUMAN_FIRST = case((revisions.c.author_kind == "human", 0), else_=1)
+_WITHDRAWN = withdrawals.c.revision_id == revisions.c.revision_id
+_STANDS = withdrawals.c.revision_id.is_(None)
+
+
+class StaleEdit(Conflict):
+    """A revision was made from one that is no longer in force; `theirs` is the one that is now."""
+
+    def __init__(self, theirs: Revision | None, base: str | None) -> None:
+        """`base` is the revision that the refused change started from."""
+        self.theirs = theirs
+        by = f"by {theirs.author} at {theirs.created_at:%H:%M UTC}" if theirs else "withdrawn"
+        super().__init__(
+            "Someone else has changed this record since it was opened",
+            seen=f"in force is {theirs.revision_id if theirs else 'no revision'} ({by}), the change starts from {base}",
+            remedy="compare both versions, then send yours again from the newest",
+        )
+
+
+class Mark(NamedTuple):
+    """How far a reader has seen a store."""
+
+    number: int = 0
+    """Number of the newest revision."""
+    revision_id: str = ""
+    """Its id: tells a store that was replaced by an older copy of itself."""
+    withdrawals: int = 0
+    """Number of the newest withdrawal."""
+
+
+class Undone(NamedTuple):
+    """What a withdrawal did."""
+
+    withdrawn: Revision
+    """No longer in force."""
+    current: Revision | None
+    """In force now."""
 
 
 class ReviewStore:
     """The revisions of a workspace; use as a context manager or call `close`."""
 
-    def __init__(self, engine: Engine, path: Path) -> None:
-        """Use `ReviewStore.open`."""
-        self._engine = engine
-        self.path = path
+    def __init__(self, database: Database) -> None:
+        """Use `ReviewStore.open` or `ReviewStore.of`."""
+        self.database = database
+        self.places = Places(database)
+        """Drafts, claims and skips."""
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open the store, making it if it is not there.
+        """Open a store in a SQLite file, making it if it is not there, migrating it if it is old.
 
         Raises:
             WorkspaceError: if the file is damaged, or was made by a newer version of this package.
         """
-        return cls(open_sqlite(path, _metadata, version=SCHEMA_VERSION, remedy=_REMEDY), path)
+        return cls(Database.open_file(path))
+
+    @classmethod
+    def open_url(cls, url: str, source: str) -> Self:
+        """Open a store in a PostgreSQL database; `source` says where its URL comes from.
+
+        Raises:
+            UserError: if the URL is none of a PostgreSQL database.
+            DependencyMissing: if the driver is not installed.
+            WorkspaceError: if the server cannot be used.
+        """
+        return cls(Database.open_server(url, source))
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> Self:
+        """The store of a workspace: `reviews.db`, or the database that its recipe names.
+
+        Raises:
+            UserError: if the recipe names an environment variable that is not set; and as `open` and `open_url`.
+        """
+        url = database_url(workspace)
+        if url is None:
+            return cls.open(workspace.reviews_db)
+        return cls.open_url(url, f"${workspace.recipe.review.database_url_env}")
 
     def close(self) -> None:
-        """Close the file."""
-        self._engine.dispose()
+        """Close the database."""
+        self.database.engine.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -83,19 +115,25 @@ class ReviewStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def append(self, revisions: Iterable[Revision]) -> int:
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def append(self, added: Iterable[Revision]) -> int:
         """Add revisions in one transaction; those that are there already are left alone. Returns the number added.
 
         Raises:
             WorkspaceError: if a revision names a parent that is not there; then none is added.
         """
-        rows = [_to_row(revision) for revision in revisions]
+        rows = [_to_row(revision) for revision in added]
         if not rows:
             return 0
-        statement = insert(_revisions).on_conflict_do_nothing(index_elements=["revision_id"])
+        statement = self.database.insert(revisions).on_conflict_do_nothing(index_elements=["revision_id"])
         try:
-            with self._errors(), writing(self._engine) as connection:
-                return sum(connection.execute(statement, row).rowcount for row in rows)
+            with self.database.writing() as connection:
+                before = connection.execute(select(func.count()).select_from(revisions)).scalar_one()
+                pending = iter(rows)
+                while chunk := list(islice(pending, _CHUNK)):
+                    connection.execute(statement, chunk)
+                return connection.execute(select(func.count()).select_from(revisions)).scalar_one() - before
         except IntegrityError as error:
             raise WorkspaceError(
                 "A revision names a parent that is not in the store",
@@ -103,98 +141,217 @@ class ReviewStore:
                 remedy="add the parent first",
             ) from error
 
+    def commit(self, revision: Revision, *, seq: int = 0) -> Revision:
+        """Append a person's revision if its parent is still in force; its author's draft and claim end with it.
+
+        `seq` is the number of the newest draft that was sent. Returns the revision in force: the one given, or, where
+        the same was sent before (an answer that got lost), the one from then.
+
+        Raises:
+            StaleEdit: if another revision is in force; nothing is written.
+        """
+        with self.database.writing() as connection:
+            current = self._current(connection, revision.rollout_id)
+            if current and _same_act(current, revision):
+                return current
+            if (current.revision_id if current else None) != revision.parent_revision_id:
+                raise StaleEdit(current, revision.parent_revision_id)
+            connection.execute(revisions.insert().values(_to_row(revision)))
+            self.places.finish(connection, revision.author, revision.rollout_id, seq)
+            return revision
+
+    def undo(self, author: str) -> Undone:
+        """Withdraw an author's newest revision that stands; the one before it is in force again.
+
+        What it had changed is there again as the author's draft.
+
+        Raises:
+            NotFound: if there is none.
+            StaleEdit: if somebody has built on it.
+        """
+        newest = (
+            self._standing()
+            .where(revisions.c.author == author, revisions.c.author_kind == "human")
+            .order_by(revisions.c.number.desc())
+        )
+        with self.database.writing() as connection:
+            withdrawn = self._one(connection, newest)
+            if withdrawn is None:
+                raise NotFound("There is nothing to undo", seen=author, remedy="nothing of yours stands in this store")
+            current = self._current(connection, withdrawn.rollout_id)
+            if current is None or current.revision_id != withdrawn.revision_id:
+                raise StaleEdit(current, withdrawn.revision_id)
+            values = {"revision_id": withdrawn.revision_id, "author": author, "created_at": _now()}
+            connection.execute(withdrawals.insert().values(values))
+            back = self._current(connection, withdrawn.rollout_id)
+            if back is None or back.sentences != withdrawn.sentences or withdrawn.note:
+                body = {
+                    "sentences": [sentence.model_dump(mode="json") for sentence in withdrawn.sentences],
+                    "note": withdrawn.note,
+                }
+                base = back.revision_id if back else None
+                self.places.reopen(connection, author, withdrawn.rollout_id, base, body)
+            return Undone(withdrawn, back)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
     def history(self, rollout_id: str) -> list[Revision]:
-        """All revisions of a rollout, oldest first."""
-        query = select(_revisions.c.body).where(_revisions.c.rollout_id == rollout_id).order_by(_revisions.c.number)
-        return self._revisions(query)
+        """All revisions of a rollout, oldest first, also those withdrawn."""
+        query = select(revisions.c.body).where(revisions.c.rollout_id == rollout_id).order_by(revisions.c.number)
+        with self.database.reading() as connection:
+            return [self._to_revision(body) for body in connection.execute(query).scalars()]
+
+    def withdrawn(self, rollout_id: str) -> set[str]:
+        """Ids of the revisions of a rollout that were withdrawn."""
+        query = select(withdrawals.c.revision_id).join(revisions).where(revisions.c.rollout_id == rollout_id)
+        with self.database.reading() as connection:
+            return set(connection.execute(query).scalars())
 
     def current(self, rollout_id: str) -> Revision | None:
-        """The revision in force: a person's newest if there is one, else the expert's (or imported) newest."""
-        query = (
-            select(_revisions.c.body)
-            .where(_revisions.c.rollout_id == rollout_id)
-            .order_by(_HUMAN_FIRST, _revisions.c.number.desc())
-            .limit(1)
-        )
-        return next(iter(self._revisions(query)), None)
+        """The revision in force: a person's newest that stands, else the expert's (or imported) newest."""
+        with self.database.reading() as connection:
+            return self._current(connection, rollout_id)
 
     def newest_by(self, author_kind: str, rollout_id: str) -> Revision | None:
-        """The newest revision of a rollout by one kind of author."""
-        query = (
-            select(_revisions.c.body)
-            .where(_revisions.c.rollout_id == rollout_id, _revisions.c.author_kind == author_kind)
-            .order_by(_revisions.c.number.desc())
-            .limit(1)
-        )
-        return next(iter(self._revisions(query)), None)
+        """The newest revision of a rollout by one kind of author that stands."""
+        query = self._standing().where(revisions.c.rollout_id == rollout_id, revisions.c.author_kind == author_kind)
+        with self.database.reading() as connection:
+            return self._one(connection, query.order_by(revisions.c.number.desc()))
 
-    def iter_current(self) -> Iterator[Revision]:
+    def iter_current(self, since: Mark | None = None) -> Iterator[Revision]:
         """Stream the revision in force of every rollout, in the order in which they were added.
 
-        All come from one state of the store, whatever is added meanwhile; memory stays at a few hundred rows.
+        With `since`, of those rollouts only about which something was decided after it. All come from one state of
+        the store, whatever is added meanwhile; memory stays at a few hundred rows.
         """
+        for body in self.iter_current_data(since):
+            yield self._to_revision(body)
+
+    def iter_current_data(self, since: Mark | None = None) -> Iterator[dict[str, Any]]:
+        """`iter_current` as plain data, for readers of the whole store that need a few fields."""
         order = func.row_number().over(
-            partition_by=_revisions.c.rollout_id, order_by=(_HUMAN_FIRST, _revisions.c.number.desc())
+            partition_by=revisions.c.rollout_id, order_by=(_HUMAN_FIRST, revisions.c.number.desc())
         )
-        ranked = select(_revisions.c.number, order.label("place")).subquery()
+        ranked = select(revisions.c.number, order.label("place")).outerjoin(withdrawals, _WITHDRAWN).where(_STANDS)
+        if since is not None:
+            ranked = ranked.where(revisions.c.rollout_id.in_(_changed_since(since)))
+        places = ranked.subquery()
         query = (
-            select(_revisions.c.body)
-            .join(ranked, ranked.c.number == _revisions.c.number)
-            .where(ranked.c.place == 1)
-            .order_by(_revisions.c.number)
+            select(revisions.c.body)
+            .join(places, places.c.number == revisions.c.number)
+            .where(places.c.place == 1)
+            .order_by(revisions.c.number)
         )
-        with self._errors(), self._engine.connect() as connection:
-            for row in connection.execution_options(yield_per=500).execute(query):
-                yield self._to_revision(row.body)
+        with self.database.reading() as connection:
+            for row in connection.execution_options(yield_per=_CHUNK).execute(query):
+                yield row.body
+
+    def changed_since(self, since: Mark) -> set[str]:
+        """Rollouts about which something was decided after `since`."""
+        with self.database.reading() as connection:
+            return set(connection.execute(_changed_since(since)).scalars())
+
+    def mark(self) -> Mark:
+        """How far the store goes now."""
+        newest = select(revisions.c.number, revisions.c.revision_id).order_by(revisions.c.number.desc()).limit(1)
+        with self.database.reading() as connection:
+            row = connection.execute(newest).first()
+            last = connection.execute(select(func.max(withdrawals.c.number))).scalar() or 0
+        return Mark(row.number, row.revision_id, last) if row else Mark()
+
+    def knows(self, mark: Mark) -> bool:
+        """Whether this store has been in the state of `mark`; False for another store, or an older copy of it."""
+        if mark == Mark():
+            return True
+        query = select(revisions.c.revision_id).where(revisions.c.number == mark.number)
+        with self.database.reading() as connection:
+            last = connection.execute(select(func.max(withdrawals.c.number))).scalar() or 0
+            return connection.execute(query).scalar() == mark.revision_id and last >= mark.withdrawals
 
     def head(self) -> str:
-        """Digest of the newest state; changes whenever a revision is added."""
-        count = select(func.count()).select_from(_revisions).scalar_subquery()
-        query = select(count, _revisions.c.number, _revisions.c.revision_id).order_by(_revisions.c.number.desc())
-        row = self._first(query.limit(1))
-        return digest(list(row) if row else [0, 0, ""])
+        """Digest of the newest state; changes whenever a revision is added or withdrawn."""
+        with self.database.reading() as connection:
+            count = connection.execute(select(func.count()).select_from(revisions)).scalar_one()
+        mark = self.mark()
+        taken_back = [mark.withdrawals] if mark.withdrawals else []
+        return digest([count, mark.number, mark.revision_id, *taken_back])
 
     def counts(self) -> dict[str, int]:
         """Revisions in all, rollouts that have one, and revisions by kind of author (`by_expert`, `by_human`, ...)."""
-        totals = select(func.count(), func.count(_revisions.c.rollout_id.distinct()))
-        by_kind = select(_revisions.c.author_kind, func.count()).group_by(_revisions.c.author_kind)
-        with self._errors(), self._engine.connect() as connection:
-            revisions, rollouts = connection.execute(totals).one()
+        totals = select(func.count(), func.count(revisions.c.rollout_id.distinct()))
+        by_kind = select(revisions.c.author_kind, func.count()).group_by(revisions.c.author_kind)
+        with self.database.reading() as connection:
+            number, rollouts = connection.execute(totals).one()
             kinds = {f"by_{kind}": count for kind, count in sorted(connection.execute(by_kind).tuples())}
-        return {"revisions": revisions, "rollouts": rollouts, **kinds}
+        return {"revisions": number, "rollouts": rollouts, **kinds}
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        with database_errors(self.path, _REMEDY):
-            yield
+    # -- inside ------------------------------------------------------------------------------------------------
 
-    def _first(self, query: Any) -> Row[Any] | None:
-        with self._errors(), self._engine.connect() as connection:
-            return connection.execute(query).first()
+    def _standing(self) -> Select[Any]:
+        return select(revisions.c.body).outerjoin(withdrawals, _WITHDRAWN).where(_STANDS)
 
-    def _revisions(self, query: Any) -> list[Revision]:
-        with self._errors(), self._engine.connect() as connection:
-            bodies: Sequence[Any] = connection.execute(query).scalars().all()
-        return [self._to_revision(body) for body in bodies]
+    def _current(self, connection: Connection, rollout_id: str) -> Revision | None:
+        query = self._standing().where(revisions.c.rollout_id == rollout_id)
+        return self._one(connection, query.order_by(_HUMAN_FIRST, revisions.c.number.desc()))
+
+    def _one(self, connection: Connection, query: Select[Any]) -> Revision | None:
+        body = connection.execute(query.limit(1)).scalar()
+        return None if body is None else self._to_revision(body)
 
     def _to_revision(self, body: Any) -> Revision:
         try:
             return Revision.model_validate(body)
         except ValidationError as error:
             raise WorkspaceError(
-                "A stored revision cannot be read", seen=f"{self.path}: {error}", remedy=_REMEDY
+                "A stored revision cannot be read", seen=f"{self.database.where}: {error}", remedy=REMEDY
             ) from error
 
 
-def reviews_head(path: Path) -> str:
-    """`ReviewStore.head` of a file that may not be there yet; nothing is made."""
-    if not path.exists():
+def _changed_since(since: Mark) -> CompoundSelect[Any]:
+    later = select(revisions.c.rollout_id).where(revisions.c.number > since.number)
+    taken_back = select(revisions.c.rollout_id).join(withdrawals).where(withdrawals.c.number > since.withdrawals)
+    return later.union(taken_back)
+
+
+def database_url(workspace: Workspace) -> str | None:
+    """URL of the database that the recipe names; None for `reviews.db`. It may hold a password: never store it.
+
+    Raises:
+        UserError: if the environment variable is not set.
+    """
+    name = workspace.recipe.review.database_url_env
+    if not name:
+        return None
+    if url := os.environ.get(name):
+        return url
+    raise UserError(
+        "The recipe names a database for reviews, but its URL is not there",
+        seen=f"review.database_url_env: {name} (not set)",
+        remedy=f"export {name}=postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+    )
+
+
+def has_store(workspace: Workspace) -> bool:
+    """Whether there are reviews to open without making the file."""
+    return database_url(workspace) is not None or workspace.reviews_db.exists()
+
+
+def reviews_head(workspace: Workspace) -> str:
+    """`ReviewStore.head` of a workspace that may have no reviews yet; no file is made."""
+    if not has_store(workspace):
         return digest([0, 0, ""])
-    with ReviewStore.open(path) as store:
+    with ReviewStore.of(workspace) as store:
         return store.head()
+
+
+def _same_act(one: Revision, other: Revision) -> bool:
+    return one.author_kind == "human" and one.model_dump(exclude=_SAME) == other.model_dump(exclude=_SAME)
 
 
 def _to_row(revision: Revision) -> dict[str, Any]:
     body = revision.model_dump(mode="json")
-    columns = ("revision_id", "rollout_id", "parent_revision_id", "author_kind", "author", "created_at", "status")
-    return {**{name: body[name] for name in columns}, "body": body}
+    return {**{name: body[name] for name in _COLUMNS}, "body": body}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -20,20 +20,17 @@ from opadpo.records import (
     WeightSpan,
     assembled_pieces,
 )
-from opadpo.review.store import ReviewStore
+from opadpo.review.store import ReviewStore, has_store
 from opadpo.steps import plans
 from opadpo.steps.result import StepResult
 from opadpo.tables import iter_prompts, iter_rollouts
-from opadpo.text.filters import repeats_last_sentence, repeats_last_word
+from opadpo.text.filters import FILTERS
 from opadpo.workspace import Workspace
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 DROPPED_FILE = "dropped.jsonl"
-FILTERS = {"repeated_last_sentence": repeats_last_sentence, "repeated_last_word": repeats_last_word}
-"""Name in `build.filters` -> test of the generated response."""
-
 _CHUNK = 2000
 
 
@@ -65,9 +62,9 @@ def build(workspace: Workspace, *, progress: Progress) -> StepResult:
     no_revisions = MissingArtefact(
         "There are no revisions yet", seen=workspace.reviews_db, remedy=f"run `opadpo revise {workspace.shown}`"
     )
-    if not workspace.reviews_db.exists():
+    if not has_store(workspace):
         raise no_revisions
-    with ReviewStore.open(workspace.reviews_db) as store:
+    with ReviewStore.of(workspace) as store:
         if not store.counts()["revisions"]:
             raise no_revisions
         head = store.head()

@@ -18,7 +18,7 @@ from opadpo.llm.server import running_server
 from opadpo.llm.store import FailedRow, RequestStore
 from opadpo.progress import Progress
 from opadpo.records import Revision, Usage
-from opadpo.review.store import ReviewStore
+from opadpo.review.store import ReviewStore, has_store
 from opadpo.steps import plans
 from opadpo.steps.result import StepResult
 from opadpo.tables import iter_prompts, iter_rollouts
@@ -49,7 +49,7 @@ def revise(workspace: Workspace, *, progress: Progress, retry_failed: bool = Fal
     plan = plans.expert(workspace)
     manifest = workspace.manifest(plan.artefact)
     # Without reviews.db the revisions are made again, from the answers that are kept.
-    done = manifest and workspace.state(plan) == "done" and workspace.reviews_db.exists()
+    done = manifest and workspace.state(plan) == "done" and has_store(workspace)
     if manifest and done and not (retry_failed and manifest.counts.get("failed")):
         with RequestStore.open(workspace.requests_db) as requests:
             return _result("up_to_date", manifest.counts, requests, workspace)
@@ -58,7 +58,7 @@ def revise(workspace: Workspace, *, progress: Progress, retry_failed: bool = Fal
         workspace.lock(plan.artefact),
         disk_errors(workspace.root / plan.artefact),
         RequestStore.open(workspace.requests_db) as requests,
-        ReviewStore.open(workspace.reviews_db) as reviews,
+        ReviewStore.of(workspace) as reviews,
     ):
         run = _Run(workspace, progress, requests, reviews, retry_failed=retry_failed)
         _run_to_end(run.go())

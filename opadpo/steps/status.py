@@ -125,7 +125,7 @@ def plan_for(workspace: Workspace, artefact: str, manifest: Manifest | None) -> 
     if kind == "expert":
         return plans.expert(workspace)
     if kind == "datasets":
-        return plans.dataset(workspace, "opa" if rest == "opa" else "opadpo", reviews_head(workspace.reviews_db))
+        return plans.dataset(workspace, "opa" if rest == "opa" else "opadpo", reviews_head(workspace))
     if kind == "adapters":
         stage = settings.get("stage") or ("opa" if rest == "opa" else "opadpo")
         name, what = plans.variant(stage, rest, settings.get("from"))

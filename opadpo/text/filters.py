@@ -32,3 +32,7 @@ def repeats_last_word(text: str) -> bool:
     """Whether the last word occurs more than 30 times before the last two words; as released."""
     words = text.split()
     return bool(words) and words[:-2].count(words[-1]) > MAX_WORD_REPEATS
+
+
+FILTERS = {"repeated_last_sentence": repeats_last_sentence, "repeated_last_word": repeats_last_word}
+"""Name in the recipe -> test of a generated response."""

@@ -50,20 +50,21 @@ def compose(
     *,
     minimal_share: float = 1.0,
     language: str = "en",
+    spans: Sequence[Span] | None = None,
 ) -> tuple[list[SentenceReview], str]:
     """Records in reading order, and the revised text; `assemble(response, records)` is that text.
 
-    `decisions` has one entry per sentence of `split_sentences(response)`. Of the white space around a run of deleted
-    sentences exactly one stretch stays: the last one, unless only an earlier one holds a line break (or only an
-    earlier one holds anything). At the start of the text the white space after them goes; at its end, that before
-    them. If nothing is left, neither is white space. An edited sentence is flagged `not_minimal` if more than
-    `minimal_share` of its words are touched.
+    `decisions` has one entry per sentence: those at `spans`, else those of `split_sentences(response)`. Of the white
+    space around a run of deleted sentences exactly one stretch stays: the last one, unless only an earlier one holds
+    a line break (or only an earlier one holds anything). At the start of the text the white space after them goes; at
+    its end, that before them. If nothing is left, neither is white space. An edited sentence is flagged `not_minimal`
+    if more than `minimal_share` of its words are touched.
 
     Raises:
         ValueError: if the number of decisions is not that of the sentences, an edited sentence is empty or unchanged,
             an added one is empty or after a sentence that does not exist, or a score does not fit its kind.
     """
-    spans = split_sentences(response, language)
+    spans = split_sentences(response, language) if spans is None else spans
     if len(decisions) != len(spans):
         raise ValueError(f"{len(decisions)} decisions for {len(spans)} sentences")
     taken = _taken_spans(response, spans, [decision.kind != "deleted" for decision in decisions])

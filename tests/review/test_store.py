@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from opadpo.errors import WorkspaceError
+from opadpo.recipe import preset_text
 from opadpo.records import Revision
 from opadpo.review.store import ReviewStore, reviews_head
 from opadpo.text.revising import Decision, compose
+from opadpo.workspace import Workspace
 
 
 def revision(rollout: str, note: str, kind: str = "expert", parent: str | None = None) -> Revision:
@@ -36,7 +38,7 @@ def test_what_is_appended_comes_back_and_a_second_time_changes_nothing(tmp_path:
     with ReviewStore.open(tmp_path / "reviews.db") as store:
         assert store.history("r-1") == [revisions[0], revisions[2]]
         assert store.history("r-9") == []
-        assert store.head() == head == reviews_head(tmp_path / "reviews.db")
+        assert store.head() == head
 
 
 def test_a_person_counts_more_than_the_expert_whichever_came_later(tmp_path: Path) -> None:
@@ -73,10 +75,10 @@ def test_an_unknown_parent_is_refused_and_nothing_of_the_batch_is_kept(tmp_path:
 
 
 def test_the_head_of_a_store_that_is_not_there_is_that_of_an_empty_one(tmp_path: Path) -> None:
-    path = tmp_path / "reviews.db"
-    head = reviews_head(path)
-    assert not path.exists()
-    with ReviewStore.open(path) as store:
+    workspace = Workspace.create(tmp_path / "w", preset_text("toy"))
+    head = reviews_head(workspace)
+    assert not workspace.reviews_db.exists()
+    with ReviewStore.of(workspace) as store:
         assert store.head() == head
         store.append([revision("r-1", "a")])
         assert store.head() != head
@@ -85,8 +87,9 @@ def test_the_head_of_a_store_that_is_not_there_is_that_of_an_empty_one(tmp_path:
 WRITER = """
 import sys
 from pathlib import Path
+from opadpo.recipe import preset_text
 from opadpo.records import Revision
-from opadpo.review.store import ReviewStore
+from opadpo.review.store import ReviewStore, reviews_head
 
 with ReviewStore.open(Path(sys.argv[1])) as store:
     for i in range(20):
@@ -124,7 +127,7 @@ def test_a_newer_or_a_foreign_database_is_refused(tmp_path: Path) -> None:
     newer, foreign = tmp_path / "newer.db", tmp_path / "foreign.db"
     ReviewStore.open(newer).close()
     with sqlite3.connect(newer) as connection:
-        connection.execute("UPDATE schema_version SET version = 99")
+        connection.execute("UPDATE opadpo_review_version SET version_num = '99'")
     with sqlite3.connect(foreign) as connection:
         connection.execute("CREATE TABLE other (x)")
     with pytest.raises(WorkspaceError, match=r"(?s)newer version.*99.*upgrade opadpo"):
@@ -134,7 +137,7 @@ def test_a_newer_or_a_foreign_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_settings_that_keep_committed_rows_through_a_power_cut(tmp_path: Path) -> None:
-    with ReviewStore.open(tmp_path / "reviews.db") as store, store._engine.connect() as connection:
+    with ReviewStore.open(tmp_path / "reviews.db") as store, store.database.engine.connect() as connection:
         values = [connection.exec_driver_sql(f"PRAGMA {p}").scalar() for p in ("journal_mode", "synchronous")]
         assert values == ["wal", 2]
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1

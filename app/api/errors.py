@@ -1,0 +1,110 @@
+"""Every failure of the API as JSON: what, seen, remedy; never a traceback. And a limit on what is sent."""
+
+import json
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from opadpo.errors import Busy, Conflict, NotFound, OpadpoError, UserError, WorkspaceError
+from opadpo.review.editing import SentenceProblem
+from opadpo.review.store import StaleEdit
+
+PREFIX = "/api/"
+MAX_BODY = 2_000_000
+
+_STATUSES: tuple[tuple[type[OpadpoError], int], ...] = (
+    (NotFound, 404),
+    (Conflict, 409),
+    (Busy, 503),
+    (WorkspaceError, 500),
+    (UserError, 422),
+)
+
+
+def problem(status: int, what: str, seen: object = None, remedy: str | None = None, **more: Any) -> JSONResponse:
+    """An answer that says what is wrong."""
+    shown = None if seen is None else str(seen)[:2000]
+    return JSONResponse({"error": {"what": what, "seen": shown, "remedy": remedy}, **more}, status_code=status)
+
+
+def install(api: FastAPI) -> None:
+    """Answer errors under `/api/` as JSON, and refuse bodies that are too large."""
+    api.add_exception_handler(OpadpoError, _ours)
+    api.add_exception_handler(RequestValidationError, _invalid)
+    api.add_exception_handler(HTTPException, _http)
+    api.add_middleware(BodyLimit)
+
+
+async def _ours(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OpadpoError)
+    status = next((code for kind, code in _STATUSES if isinstance(error, kind)), 500)
+    more: dict[str, Any] = {}
+    if isinstance(error, SentenceProblem):
+        more["sentence"] = error.position
+    elif status == 422:
+        more["sentence"] = None
+    if isinstance(error, StaleEdit):
+        more["theirs"] = error.theirs.model_dump(mode="json") if error.theirs else None
+    return problem(status, error.what, error.seen, error.remedy, **more)
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    place = next((p for p, name in zip(first["loc"][2:], first["loc"][1:], strict=False) if name == "sentences"), None)
+    return problem(
+        422,
+        f"{where}: {first['msg']}",
+        _short(first.get("input")),
+        "send the fields that docs/reviewing.md names",
+        sentence=place if isinstance(place, int) else None,
+    )
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return problem(error.status_code, str(error.detail), request.url.path)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return (text if len(text) <= 80 else text[:77] + "...").encode("utf-8", "replace").decode()
+
+
+class BodyLimit:
+    """Refuses what is sent to the API if it is larger than `MAX_BODY` bytes, announced or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the whole body, then hand it on."""
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            await self.app(scope, receive, send)
+            return
+        body, more = bytearray(), True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > MAX_BODY:
+                answer = problem(413, "The request is too large", f"over {MAX_BODY:,} bytes", "send less at once")
+                await answer(scope, receive, send)
+                return
+        sent = False
+
+        async def whole() -> Message:
+            nonlocal sent
+            if sent:
+                return await receive()
+            sent = True
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+        await self.app(scope, whole, send)

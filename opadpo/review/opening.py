@@ -1,0 +1,153 @@
+"""Opening the review store's database: made if it is not there, migrated if it is old, refused if it is newer."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import Connection, Engine, Table, inspect, text
+from sqlalchemy.dialects import postgresql, sqlite
+
+from opadpo.databases import database_errors, postgresql_engine, sqlite_engine, writing
+from opadpo.errors import WorkspaceError, disk_errors
+from opadpo.review.schema import VERSION, VERSION_TABLE
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+REMEDY = "restore the file from a copy; without one, move it away and run `opadpo revise`, which asks nothing twice"
+"""What to do about a damaged file."""
+
+
+class Database:
+    """An open database of reviews, in a file or on a server."""
+
+    def __init__(self, engine: Engine, where: Path | str) -> None:
+        """Use `open_file` or `open_server`."""
+        self.engine = engine
+        self.where = where
+        """Its file, or the server in words."""
+
+    @classmethod
+    def open_file(cls, path: Path) -> Self:
+        """Open a SQLite file; one of an earlier version is copied beside itself, then migrated.
+
+        Raises:
+            WorkspaceError: if the file is damaged, is another program's, or was made by a newer version of this
+                package.
+            DiskFull: if there is no room for the copy.
+        """
+        return cls(_opened(sqlite_engine(path), path), path)
+
+    @classmethod
+    def open_server(cls, url: str, source: str) -> Self:
+        """Open a PostgreSQL database; `source` says where its URL comes from.
+
+        Raises:
+            UserError, DependencyMissing: as `postgresql_engine`.
+            WorkspaceError: if the server cannot be used, or the tables are of a newer version of this package.
+        """
+        where = shown(url, source)
+        return cls(_opened(postgresql_engine(url, source), where), where)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database."""
+        with database_errors(self.where, REMEDY), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that waits for its turn to write; committed when the block ends."""
+        with database_errors(self.where, REMEDY), writing(self.engine) as connection:
+            yield connection
+
+    def insert(self, table: Table) -> Any:
+        """An INSERT that can say what to do about a row that is there; both databases write it alike."""
+        return (sqlite if self.engine.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def shown(url: str, source: str) -> str:
+    """A server in words, without its password."""
+    address = url.rpartition("@")[2].rpartition("//")[2].partition("?")[0]
+    return f"{address} ({source})"
+
+
+def _opened(engine: Engine, where: Path | str) -> Engine:
+    try:
+        with database_errors(where, REMEDY):
+            with engine.connect() as connection:
+                found = _version(connection, where)
+            if found != VERSION:
+                _migrate(engine, where)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _version(connection: Connection, where: Path | str) -> str | None:
+    """The version of the tables; None if there are none yet.
+
+    Raises:
+        WorkspaceError: if they are another program's, or of a newer version.
+    """
+    names = inspect(connection).get_table_names()
+    if VERSION_TABLE in names:
+        found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar_one_or_none()
+    elif "schema_version" in names and connection.dialect.name == "sqlite":
+        found = connection.execute(text("SELECT version FROM schema_version")).scalar_one_or_none()
+    else:
+        # A team's server may hold tables of other programs beside ours; a file is ours alone.
+        if "revisions" in names or (names and connection.dialect.name == "sqlite"):
+            raise WorkspaceError("A database has tables that opadpo did not make", seen=where, remedy=REMEDY)
+        return None
+    version = str(found)
+    if not version.isdigit():
+        raise WorkspaceError("A database has tables that opadpo did not make", seen=where, remedy=REMEDY)
+    if int(version) > int(VERSION):
+        raise WorkspaceError(
+            "A database was made by a newer version of opadpo",
+            seen=f"{where}: schema version {version}; this version reads up to {VERSION}",
+            remedy="upgrade opadpo",
+        )
+    return version
+
+
+def _migrate(engine: Engine, where: Path | str) -> None:
+    """Bring the tables to the newest version in one transaction; whoever else opens them waits for it."""
+    from alembic import command
+
+    with writing(engine) as connection:
+        # Another process may have done it since the look at the version.
+        found = _version(connection, where)
+        if found == VERSION:
+            return
+        if found and isinstance(where, Path):
+            _copy(where, where.with_name(f"{where.stem}.v{found}{where.suffix}"))
+        config = _config(connection)
+        if found and VERSION_TABLE not in inspect(connection).get_table_names():
+            command.stamp(config, found)
+        command.upgrade(config, "head")
+
+
+def _config(connection: Connection) -> "Config":
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A consistent copy of the file as it was before the migration; an earlier copy is not overwritten."""
+    if target.exists():
+        return
+    temporary = target.with_name(f".{target.name}.tmp")
+    with disk_errors(target):
+        temporary.unlink(missing_ok=True)
+        with closing(sqlite3.connect(source)) as reader, closing(sqlite3.connect(temporary)) as writer:
+            reader.backup(writer)
+        temporary.replace(target)
