@@ -19,6 +19,7 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    update,
 )
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
@@ -189,6 +190,11 @@ def _ensure_schema(engine: Engine, metadata: MetaData, version: int, path: Path,
             seen=f"{path}: schema version {found}; this version reads up to {version}",
             remedy="upgrade opadpo",
         )
+    if found < version:
+        # Newer versions of these files have further tables, never other columns.
+        with writing(engine) as connection:
+            metadata.create_all(connection)
+            connection.execute(update(table).values(version=version))
 
 
 def _found_version(connection: Connection, table: Table, path: Path, remedy: str) -> int | None:

@@ -19,6 +19,7 @@ from opadpo.errors import ModelError
 
 if TYPE_CHECKING:
     from opadpo.recipe import Recipe
+    from opadpo.recipe.endpoints import AskingSection
 
 GIB = 2**30
 MIN_PYTHON = (3, 11)
@@ -267,24 +268,19 @@ def _disks(recipe: "Recipe | None", workspace: Path | None) -> Iterator[Check]:
 
 
 def _keys(recipe: "Recipe | None") -> Iterator[Check]:
-    """Environment variables with secrets: only whether they are set, never what is in them."""
-    name, required = "OPENAI_API_KEY", False
+    """Secrets: only whether they are there, never what is in them."""
     if recipe is not None:
-        name, required = recipe.revise.endpoint.api_key_env, recipe.revise.endpoint.api_key_required
-        if not required:
-            yield Check("key of the expert", "ok", "the recipe's expert takes no key")
-    if recipe is None or required:
-        if os.environ.get(name):
-            yield Check("key of the expert", "ok", f"{name} is set")
-        else:
-            yield Check(
-                "key of the expert",
-                "missing",
-                f"{name} is not set",
-                "`opadpo revise` cannot ask this expert" if required else "experts that take this key cannot be asked",
-                f"export {name}=... (never write it into the recipe)",
-                required=required,
-            )
+        yield from _endpoints(recipe.revise)
+    elif os.environ.get("OPENAI_API_KEY"):
+        yield Check("key of the expert", "ok", "OPENAI_API_KEY is set")
+    else:
+        yield Check(
+            "key of the expert",
+            "missing",
+            "OPENAI_API_KEY is not set",
+            "experts that take this key cannot be asked",
+            "export OPENAI_API_KEY=... (never write it into the recipe)",
+        )
     token = os.environ.get("HF_TOKEN") or (Path(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "token")
     if isinstance(token, str) or token.expanduser().is_file():
         yield Check("token of the hub", "ok", "set")
@@ -296,6 +292,26 @@ def _keys(recipe: "Recipe | None") -> Iterator[Check]:
             "gated and private models and data sets cannot be fetched",
             "`hf auth login`, if you need one",
         )
+
+
+def _endpoints(section: "AskingSection") -> Iterator[Check]:
+    """The expert's servers: one cheap call to each that has an address."""
+    from opadpo.llm.examining import examine_endpoint
+
+    for number, endpoint in enumerate((section.endpoint, *section.more_endpoints), 1):
+        name = "expert" if not section.more_endpoints else f"expert {number}"
+        if endpoint.server_command and not endpoint.base_url:
+            yield Check(name, "ok", "`opadpo revise` starts a server of its own")
+            continue
+        found = examine_endpoint(endpoint)
+        if found.problem is not None:
+            cost = "`opadpo revise` cannot ask this expert"
+            yield Check(name, "missing", found.seen, cost, found.problem.remedy or "", required=True)
+        elif found.model_listed:
+            yield Check(name, "ok", found.seen, required=True)
+        else:
+            cost = "`opadpo revise` may be told that there is no such model"
+            yield Check(name, "warning", found.seen, cost, "check endpoint.model", required=True)
 
 
 def _programs() -> Iterator[Check]:

@@ -81,6 +81,14 @@ class EndpointError(UserError):
     """An expert or judge endpoint cannot be used: wrong address, key, model or quota."""
 
 
+class CostRefused(UserError):
+    """The estimated price of a run is above what may be spent without asking, and nobody agreed to it."""
+
+
+class BudgetReached(StepFailed):
+    """The money that the recipe allows is spent; with a larger budget the step goes on where it stopped."""
+
+
 class DependencyMissing(UserError):
     """An optional package, system program or device that the request needs is not there."""
 

@@ -1,21 +1,31 @@
-"""A chat-completions server on loopback that can be told to misbehave and counts what it is asked."""
+"""A server on loopback that speaks the OpenAI protocol, can be told to misbehave, and counts what it is asked.
 
+`python tests/servers.py --port-file FILE` runs it as a process of its own, for benchmarks.
+"""
+
+import argparse
 import asyncio
 import json
+import os
 import re
 import socket
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
+from batch_service import BatchService
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from wire_checks import BadRequest, check_request, checked_completion
 
 Behaviour = Callable[["ChatServer", dict[str, Any]], Any]
 """Gets the request's body; returns a Response, or the text of an answer."""
@@ -24,51 +34,113 @@ NUMBERED = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
 
 
 class ChatServer:
-    """The server's behaviour and what it has seen."""
+    """The server's behaviour and what it has seen. Requests that OpenAI's own would refuse get status 400."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_bodies: bool = True) -> None:
         self.url = ""
         self.behave: Behaviour = keep_all
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str] = set()
+        self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        self.asked: Counter[str] = Counter()
+        """How often each text of a user was asked."""
+        self.faults: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        """Why requests were refused as malformed."""
         self.delay = 0.0
         self.at_once = 0
         self.most_at_once = 0
+        self.models = ["test-model"]
+        self.batches = BatchService(self.answer)
+        self.intercept: Callable[[Request, bool], None] = lambda _request, _answered: None
+        """Called before a request is looked at and once more before the reply to it is sent."""
         self.stop: Callable[[], None] = lambda: None
-
-    @property
-    def asked(self) -> Counter[str]:
-        """How often each question of a user was asked."""
-        return Counter(user_text(body) for body in self.bodies)
+        self._keep_bodies = keep_bodies
 
     async def chat(self, request: Request) -> Response:
         body = json.loads(await request.body())
-        self.bodies.append(body)
         self.keys.add(request.headers.get("authorization", ""))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
+            if self._keep_bodies:
+                self.bodies.append(body)
+                self.headers.append(dict(request.headers))
             await asyncio.sleep(self.delay)
-            made = self.behave(self, body)
+            self.asked[user_text(body)] += 1
+            return await self.answer(body)
         finally:
             self.at_once -= 1
+
+    async def answer(self, body: dict[str, Any]) -> Response:
+        """The reply to one request, by whichever way it came."""
+        try:
+            check_request(body)
+        except BadRequest as wrong:
+            self.wrong.append(str(wrong))
+            return error(400, "invalid_request_error", str(wrong))
+        made = self.behave(self, body)
         if asyncio.iscoroutine(made):
             made = await made
         return made if isinstance(made, Response) else completion(made)
 
-    async def models(self, _request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [{"id": "test-model", "object": "model", "created": 0}]})
+    async def list_models(self, _request: Request) -> Response:
+        cards = [{"id": name, "object": "model", "created": 0, "owned_by": "tests"} for name in self.models]
+        return JSONResponse({"object": "list", "data": cards})
+
+    async def stats(self, _request: Request) -> Response:
+        """What a benchmark in another process wants to know."""
+        repeated = {text: count for text, count in self.asked.items() if count > 1}
+        return JSONResponse(
+            {
+                "requests": self.asked.total(),
+                "texts": len(self.asked),
+                "repeated": repeated,
+                "most_at_once": self.most_at_once,
+                "faults": dict(self.faults),
+                "wrong": self.wrong[:3],
+            }
+        )
+
+    def app(self) -> Starlette:
+        """The application: OpenAI's addresses, and the two forms of Azure's."""
+        routes = [Route("/stats", self.stats)]
+        for prefix in ("/v1", "/openai", "/openai/v1"):
+            routes.append(Route(f"{prefix}/models", self.list_models))
+            routes.append(Route(f"{prefix}/chat/completions", self.chat, methods=["POST"]))
+            routes += self.batches.routes(prefix)
+        routes.append(Route("/openai/deployments/{deployment}/chat/completions", self.chat, methods=["POST"]))
+        return Starlette(routes=routes, middleware=[Middleware(_Intercept, server=self)])
+
+
+class _Intercept:
+    """Tells the server of every request, before it and before the reply to it."""
+
+    def __init__(self, app: Any, server: ChatServer) -> None:
+        self.app, self.server = app, server
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope)
+        self.server.paths.append(f"{request.method} {request.url.path}")
+        self.server.intercept(request, False)
+
+        async def told(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self.server.intercept(request, True)
+            await send(message)
+
+        await self.app(scope, receive, told)
 
 
 @contextmanager
 def chat_server() -> Iterator[ChatServer]:
     """Run a `ChatServer` on a thread."""
     server = ChatServer()
-    routes = [Route("/v1/models", server.models), Route("/v1/chat/completions", server.chat, methods=["POST"])]
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    config = uvicorn.Config(Starlette(routes=routes), log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(server.app(), log_level="error", lifespan="off", timeout_graceful_shutdown=1)
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
@@ -128,7 +200,7 @@ def completion(content: str | None, finish_reason: str = "stop", **message: Any)
     }
     usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
     body = {"id": "c", "object": "chat.completion", "created": 0, "model": "test-model-2026", "choices": [choice]}
-    return JSONResponse({**body, "usage": usage})
+    return JSONResponse(checked_completion({**body, "usage": usage}))
 
 
 def error(status: int, code: str | None = None, message: str = "no", headers: dict[str, str] | None = None) -> Response:
@@ -137,11 +209,27 @@ def error(status: int, code: str | None = None, message: str = "no", headers: di
     return JSONResponse(body, status_code=status, headers=headers)
 
 
-def html(_server: ChatServer, _body: dict[str, Any]) -> Response:
-    """A gateway's error page with status 200."""
-    return HTMLResponse("<html><body>Bad gateway</body></html>")
+def main() -> None:
+    """Serve until ended; `GET /stats` tells what was seen."""
+    import faults
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port-file", type=Path, required=True, help="file that gets the port")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds to every answer")
+    parser.add_argument("--faults", type=float, default=0.0, help="share of replies that are faulty")
+    parser.add_argument("--seed", type=int, default=0, help="draws the faults")
+    options = parser.parse_args()
+    server = ChatServer(keep_bodies=False)
+    server.delay = options.latency
+    server.behave = faults.at_random(options.faults, options.seed)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    partial = options.port_file.with_suffix(".part")
+    partial.write_text(str(listener.getsockname()[1]))
+    os.replace(partial, options.port_file)
+    uvicorn.Server(uvicorn.Config(server.app(), log_level="error", lifespan="off")).run(sockets=[listener])
 
 
-def torn_json(_server: ChatServer, _body: dict[str, Any]) -> Response:
-    """A reply that ends in the middle."""
-    return Response('{"id": "c", "object": "chat.completion", "choi', media_type="application/json")
+if __name__ == "__main__":
+    # `faults` imports this module by its name: there must be only one of it.
+    sys.modules["servers"] = sys.modules["__main__"]
+    main()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from servers import chat_server
 
 from opadpo import doctor
 from opadpo.doctor import Check, examine
@@ -25,7 +26,7 @@ def test_everything_required_is_there_for_the_toy_world() -> None:
     for name in ("python", "torch", "transformers", "peft", "accelerate", "gradio", "base model"):
         assert check(report, name).state == "ok"
     assert all(found.cost and found.remedy for found in report.checks if found.state != "ok")
-    assert check(report, "key of the expert").seen == "the recipe's expert takes no key"
+    assert check(report, "expert").seen == "`opadpo revise` starts a server of its own"
 
 
 def test_a_missing_package_and_a_wrong_version(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,14 +40,33 @@ def test_a_missing_package_and_a_wrong_version(monkeypatch: pytest.MonkeyPatch) 
     assert "peft" in report.verdict
 
 
-def test_keys_are_looked_for_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = tmp_path / "r.yaml"
-    recipe.write_text("revise: {endpoint: {api_key_env: MY_KEY}}")
-    monkeypatch.delenv("MY_KEY", raising=False)
-    assert check(examine(str(recipe)), "key of the expert").seen == "MY_KEY is not set"
-    monkeypatch.setenv("MY_KEY", "sk-secret")
-    report = examine(str(recipe))
+def test_without_a_recipe_only_the_key_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert check(examine(), "key of the expert").state == "missing"
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    report = examine()
     assert check(report, "key of the expert").state == "ok"
+    assert "sk-secret" not in str(report.as_dict())
+
+
+def test_the_recipes_servers_are_asked_with_one_call_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    with chat_server() as server:
+        one = f"{{api_key_env: MY_KEY, base_url: '{server.url}', model: MODEL}}"
+        recipe = tmp_path / "r.yaml"
+        recipe.write_text(
+            f"revise: {{endpoint: {one.replace('MODEL', 'test-model')}, more_endpoints:"
+            f" [{one.replace('MODEL', 'other')}, {one.replace('MY_KEY', 'NO_KEY')},"
+            f" {one.replace(server.url, 'http://127.0.0.1:9/v1')}]}}"
+        )
+        report = examine(str(recipe))
+        assert server.paths == ["GET /v1/models"] * 2
+        assert server.keys == set()
+    assert check(report, "expert 1").state == "ok"
+    assert "does not list the model other" in check(report, "expert 2").seen
+    assert "NO_KEY is not set" in check(report, "expert 3").seen
+    assert "cannot be reached" in check(report, "expert 4").seen
+    assert [found.name for found in report.missing] == ["expert 3", "expert 4"]
     assert "sk-secret" not in str(report.as_dict())
 
 

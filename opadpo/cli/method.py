@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from opadpo.cli.options import STEP_WITH_SET, Models, Stage, split_names, split_set
-from opadpo.cli.running import Run, step
+from opadpo.cli.running import Run, agreement, step
 from opadpo.cli.settings_help import command_with_settings
 
 if TYPE_CHECKING:
@@ -46,14 +46,33 @@ def revise(
             "--retry", metavar="failed", help="Ask again where the expert's answer failed.", show_default=False
         ),
     ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Agree to the estimated price, whatever it is.", show_default=False)
+    ] = False,
+    batch: Annotated[
+        bool,
+        typer.Option(
+            "--batch",
+            help="Use the provider's batch service: half the price, answers within a day. Stop it and run it again as"
+            " you like.",
+            show_default=False,
+        ),
+    ] = False,
 ) -> "StepResult":
     """Let the expert correct every response, sentence by sentence.
 
-    Requests that were answered are never sent again, whatever stops the run.
+    Requests that were answered are never sent again, whatever stops the run. The price is estimated before the first
+    one, and asked about if it is above revise.ask_above_usd.
     """
     from opadpo.steps.revise import revise as call
 
-    return call(run.workspace, progress=run.progress, retry_failed=retry == "failed")
+    return call(
+        run.workspace,
+        progress=run.progress,
+        retry_failed=retry == "failed",
+        batch=batch,
+        agree=agreement("the expert", yes=yes),
+    )
 
 
 @step()

@@ -20,6 +20,7 @@ from opadpo.processes.serving import serve
 from opadpo.processes.team import leading
 
 if TYPE_CHECKING:
+    from opadpo.llm.estimate import Estimate
     from opadpo.steps.result import StepResult
     from opadpo.workspace import Workspace
 
@@ -135,6 +136,15 @@ def step(
         return verb(options=options)(shown)
 
     return decorate
+
+
+def agreement(whom: str, *, yes: bool) -> "Callable[[Estimate], bool] | None":
+    """How to agree to a price: `--yes` does, else a person at the terminal; None where nobody can be asked."""
+    if yes:
+        return lambda _estimate: True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    return lambda estimate: typer.confirm(f"Ask {whom}? {estimate.text}", err=True)
 
 
 def _merged_parameters(

@@ -8,8 +8,9 @@ from opadpo.expert.parsing import Reading, read_answer
 from opadpo.expert.schema import answer_schema
 from opadpo.llm.asking import Asker
 from opadpo.llm.requests import Answer, ChatRequest, Failure, Message, Picture
+from opadpo.llm.wire import total_usage
 from opadpo.recipe.sections import ReviseSection
-from opadpo.records import Revision, Usage
+from opadpo.records import Revision
 from opadpo.text.revising import compose
 from opadpo.text.sentences import split_sentences
 
@@ -110,13 +111,3 @@ class Reviser:
             text=text,
             usage=total_usage([answer.usage for answer in answers]),
         )
-
-
-def total_usage(parts: Sequence[Usage]) -> Usage:
-    """The sum of what requests cost."""
-    return Usage(
-        prompt_tokens=sum(part.prompt_tokens for part in parts),
-        completion_tokens=sum(part.completion_tokens for part in parts),
-        requests=sum(part.requests for part in parts),
-        cost_usd=sum(part.cost_usd for part in parts),
-    )

@@ -1,79 +1,79 @@
-"""A client of one OpenAI-compatible server: every request ends as an answer or as a failure with its reason.
+"""A client of one or several servers of the same model: every request ends as an answer or a failure with its reason.
 
-What makes all requests pointless (a wrong address, key or model, an empty account) stops the step instead, with an
-`EndpointError`.
+Requests go where there is most room. What passes is tried again, on another server if there is one; a server that
+cannot be used any more is left out, and only when none is left does asking stop, with an `EndpointError` or
+`StepFailed` that says why.
 """
 
 import asyncio
-import os
-from contextvars import ContextVar
-from ipaddress import ip_address
+import contextlib
+import math
+import random
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from typing import Self
 
-from opadpo.errors import EndpointError, StepFailed
+from opadpo.errors import EndpointError, StepFailed, UserError
 from opadpo.images import ImageProblem
-from opadpo.llm.requests import Answer, ChatRequest, Failure, FailureKind, Message
-from opadpo.recipe.sections import EndpointSection
+from opadpo.llm.budget import Budget
+from opadpo.llm.endpoint import Attempt, Endpoint
+from opadpo.llm.limits import Permit
+from opadpo.llm.prices import PriceTable
+from opadpo.llm.requests import Answer, ChatRequest, Failure
+from opadpo.llm.tokens import answer_tokens, prompt_tokens
+from opadpo.llm.wire import encode_messages, total_usage
+from opadpo.recipe.endpoints import AskingSection, EndpointSection
 from opadpo.records import Usage
 
-if TYPE_CHECKING:
-    import httpx2
-    import openai
-
-OPENAI_URL = "https://api.openai.com/v1"
-_FIRST_CONTACT_SECONDS = 30.0
-_GONE_AFTER = 16
-"""So many connections that fail in a row mean that the server has gone, not that a row is unlucky."""
-_REASON_LENGTH = 300
-
-_attempts: ContextVar[list[int]] = ContextVar("attempts")
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 8.0
+_MARGIN = 1.5
+"""A request may have so many times the tokens that were estimated; more if answers show it."""
+_HEADROOM = 1.1
 
 
-def endpoint_key(endpoint: EndpointSection) -> str | None:
-    """The key from the environment; None if there is none and none is needed.
-
-    Raises:
-        EndpointError: if the endpoint needs one, or it cannot be one.
-    """
-    key = os.environ.get(endpoint.api_key_env, "").strip()
-    if not key and endpoint.api_key_required:
-        raise EndpointError(
-            "The endpoint needs a key",
-            seen=f"environment variable {endpoint.api_key_env} is not set",
-            remedy=f"set it: export {endpoint.api_key_env}=...; for a server without keys set api_key_required: false",
-        )
-    if not key.isascii() or not key.isprintable():
-        raise EndpointError(
-            "The endpoint's key cannot be sent: it holds characters that no key has",
-            seen=f"environment variable {endpoint.api_key_env}",
-            remedy="copy the key again: one line of letters, digits and signs",
-        )
-    return key or None
+def _nothing(_message: str) -> None:
+    """Tell nobody."""
 
 
 class ChatClient:
-    """Asks one server. Make it inside a running event loop; use as an async context manager."""
+    """Asks servers. Make it inside a running event loop; use as an async context manager."""
 
-    def __init__(self, endpoint: EndpointSection, *, base_url: str | None = None, max_retries: int = 4) -> None:
-        """`base_url` replaces the endpoint's; `max_retries` is for passing errors (429, 5xx, lost connections).
+    def __init__(
+        self,
+        asked: AskingSection | EndpointSection,
+        *,
+        base_url: str | None = None,
+        max_retries: int | None = None,
+        spent: float = 0.0,
+        say: Callable[[str], None] = _nothing,
+    ) -> None:
+        """With an endpoint alone the rest has its defaults.
+
+        `base_url` replaces that of the first endpoint, `max_retries` the section's; `spent` are the US dollars that
+        count towards the budget already; `say` is told of servers that are left out.
 
         Raises:
-            EndpointError: if the key is missing or the address is no URL.
+            EndpointError: if a key is missing or an address is no URL.
+            UserError: if there is a budget and the model has no price.
         """
-        self.model = endpoint.model
-        self.base_url = base_url or endpoint.base_url or OPENAI_URL
-        self._key_variable = endpoint.api_key_env
-        self._key = endpoint_key(endpoint)
-        self._timeout = endpoint.timeout
-        _check_url(self.base_url)
-        self._sdk = self._make_sdk(max_retries)
-        self._contact = asyncio.Lock()
-        self._reached = False
-        self._answered = False
-        self._lost_in_a_row = 0
-        self._unsupported: set[str] = set()
+        section = asked if isinstance(asked, AskingSection) else AskingSection(endpoint=asked)
+        self.prices = PriceTable(section.prices)
+        check_budget(section, self.prices)
+        self.budget = Budget(section.max_cost_usd, spent)
+        self._retries = section.max_retries if max_retries is None else max_retries
+        self._say = say
+        first = Endpoint(section.endpoint, self.prices, section.concurrency, base_url=base_url)
+        more = [Endpoint(each, self.prices, section.concurrency) for each in section.more_endpoints]
+        self.endpoints = [first, *more]
+        self._alive = list(self.endpoints)
+        self._stopped: EndpointError | StepFailed | None = None
+        self._turn = asyncio.Lock()
+        self._freed = asyncio.Event()
+        self._margin = _MARGIN
+        self._counts_tokens = section.max_cost_usd is not None or any(
+            each.tokens_per_minute for each in (section.endpoint, *section.more_endpoints)
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,247 +81,140 @@ class ChatClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._sdk.close()
+        for endpoint in self.endpoints:
+            await endpoint.close()
 
     async def ask(self, request: ChatRequest) -> Answer | Failure:
         """Ask for one completion. Whatever goes wrong with this request alone is a `Failure`.
 
         Raises:
             EndpointError: if no request can succeed: address, key, model or quota.
-            StepFailed: if the server has stopped answering.
+            StepFailed: if the servers have stopped answering.
+            BudgetReached: if the rest of the budget is too small for this request.
         """
-        import httpx2
-        import openai
-
         try:
-            messages = await asyncio.to_thread(_wire_messages, request.messages)
+            messages, tokens = await self._prepared(request)
         except ImageProblem as problem:
             return Failure(kind="image", reason=f"image {problem.reason}", retryable=True)
-        await self._make_contact()
-        attempts: list[int] = []
-        _attempts.set(attempts)
+        parts: list[Usage] = []
+        tries = 0
+        endpoint: Endpoint | None = None
         while True:
-            dialect = set(self._unsupported)
-            try:
-                # Not chat.completions.create: its check of every nested argument takes longer than all the rest.
-                body = _body(request, messages, dialect)
-                response = await self._sdk.post("/chat/completions", body=body, cast_to=httpx2.Response)
-                self._lost_in_a_row = 0
-                outcome = _read_completion(response.json(), request)
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if self._learn(error, dialect):
-                    continue
-                outcome = self._failure("bad_request", error, retryable=False)
-            except openai.OpenAIError as error:
-                outcome = self._sorted_out(error)
-            except ValueError:
-                outcome = Failure(kind="malformed_reply", reason="the server's reply is not JSON", retryable=True)
-            self._answered |= isinstance(outcome, Answer)
-            usage = outcome.usage.model_copy(update={"requests": len(attempts)})
-            return outcome.model_copy(update={"usage": usage})
+            endpoint, attempt = await self._attempt(request, messages, tokens, avoid=endpoint)
+            parts.append(attempt.outcome.usage)
+            tries += not attempt.busy
+            if not self._again(endpoint, attempt, tries):
+                return attempt.outcome.model_copy(update={"usage": total_usage(parts)})
+            if not attempt.busy:
+                await asyncio.sleep(_pause(tries) if attempt.wait is None else attempt.wait)
 
-    # -- contact -----------------------------------------------------------------------------------------------
+    def worst_cost(self, request: ChatRequest, prompt: int, *, factor: float = 1.0) -> float:
+        """The most US dollars that a request with about `prompt` tokens can cost; `factor` scales the prices."""
+        names = (request.model, self.endpoints[0].model)
+        return factor * self.prices.cost(names, math.ceil(prompt * self._margin), request.max_tokens)
 
-    def _make_sdk(self, max_retries: int) -> "openai.AsyncOpenAI":
-        import openai
+    # -- one attempt -------------------------------------------------------------------------------------------
 
-        hooks = {"request": [_count_attempt], "response": [self._stop_on_empty_account]}
-        # A proxy of the environment cannot reach a server on this machine.
-        http = openai.DefaultAsyncHttpxClient(event_hooks=hooks, trust_env=not _is_local(self.base_url))
-        return openai.AsyncOpenAI(
-            api_key=self._key or "none",
-            base_url=self.base_url,
-            timeout=self._timeout,
-            max_retries=max_retries,
-            http_client=http,
-        )
+    async def _prepared(self, request: ChatRequest) -> tuple[bytes, int]:
+        """The conversation as it is sent, and about how many tokens it has (0 where nobody counts them).
 
-    async def _make_contact(self) -> None:
-        """Before the first request: find out with one cheap call whether there is a server that takes the key."""
-        import httpx2
-        import openai
+        Raises:
+            ImageProblem: if an image is missing or not usable.
+        """
 
-        async with self._contact:
-            if self._reached:
-                return
-            patient = self._sdk.with_options(max_retries=1, timeout=min(self._timeout, _FIRST_CONTACT_SECONDS))
-            try:
-                await patient.get("/models", cast_to=httpx2.Response)
-            except openai.APIConnectionError as error:
-                raise EndpointError(
-                    "The endpoint cannot be reached",
-                    seen=f"{self.base_url}: {self._clean(error.__cause__ or error)}",
-                    remedy="check the address (endpoint.base_url) and that the server runs",
-                ) from error
-            except openai.AuthenticationError as error:
-                raise self._key_refused(error) from error
-            except openai.APIStatusError:
-                # Some servers have no list of models; that they answer is enough.
-                pass
-            self._reached = True
+        def prepare() -> tuple[bytes, int]:
+            return encode_messages(request), prompt_tokens(request) if self._counts_tokens else 0
 
-    async def _stop_on_empty_account(self, response: "httpx2.Response") -> None:
-        # The SDK would retry this 429 like any other, though it can never succeed.
-        if response.status_code == 429 and b"insufficient_quota" in await response.aread():
-            raise EndpointError(
-                "The account has no credit left (insufficient_quota)",
-                seen=self.base_url,
-                remedy="add credit or raise the limit with the provider; then run the command again: it asks nothing"
-                " twice that was answered",
-            )
+        if all(message.picture is None for message in request.messages):
+            return prepare()
+        return await asyncio.to_thread(prepare)
 
-    # -- errors ------------------------------------------------------------------------------------------------
+    async def _attempt(
+        self, request: ChatRequest, messages: bytes, tokens: int, avoid: Endpoint | None
+    ) -> tuple[Endpoint, Attempt]:
+        """Send the request once to a server that is alive."""
+        reserved = self.worst_cost(request, tokens) if self.budget.limit is not None else 0.0
+        await self.budget.reserve(reserved)
+        cost = 0.0
+        try:
+            while True:
+                endpoint, permit = await self._admit(tokens + answer_tokens(request) if tokens else 0, avoid)
+                used: int | None = None
+                try:
+                    attempt = await endpoint.attempt(request, messages)
+                    usage = attempt.outcome.usage
+                    cost, used = usage.cost_usd, (usage.prompt_tokens + usage.completion_tokens) or None
+                    self._note(endpoint, permit, attempt, tokens)
+                    return endpoint, attempt
+                except (EndpointError, StepFailed) as error:
+                    self._leave_out(endpoint, error)
+                finally:
+                    endpoint.limits.give_back(permit, used)
+                    self._freed.set()
+        finally:
+            self.budget.settle(reserved, cost)
 
-    def _sorted_out(self, error: "openai.OpenAIError") -> Failure:
-        """A failure of one row; raises if the error concerns all rows."""
-        import openai
+    async def _admit(self, tokens: int, avoid: Endpoint | None) -> tuple[Endpoint, Permit]:
+        """Wait for room; the server with most of it, one other than `avoid` if there is a choice.
 
-        if isinstance(error, openai.APIConnectionError):
-            return self._lost(error)
-        self._lost_in_a_row = 0
-        if isinstance(error, openai.AuthenticationError):
-            raise self._key_refused(error) from error
-        # Later on a 403 may be about one row's content.
-        if isinstance(error, openai.PermissionDeniedError) and not self._answered:
-            raise self._key_refused(error) from error
-        if isinstance(error, openai.NotFoundError):
-            raise EndpointError(
-                "The endpoint does not know this model or address",
-                seen=f"model {self.model} at {self.base_url}: {self._clean(error)}",
-                remedy="check endpoint.model, and that endpoint.base_url ends as the server wants it (often /v1)",
-            ) from error
-        if isinstance(error, openai.RateLimitError):
-            return self._failure("rate_limit", error, retryable=True)
-        if isinstance(error, openai.APIStatusError):
-            if error.status_code >= 500 or error.status_code in (408, 409):
-                return self._failure("server_error", error, retryable=True)
-            return self._failure("bad_request", error, retryable=False)
-        return self._failure("malformed_reply", error, retryable=True)
+        Raises:
+            EndpointError, StepFailed: if no server is left.
+        """
+        # In a queue, so that the first who waits is the first who goes.
+        async with self._turn:
+            while True:
+                if not self._alive:
+                    assert self._stopped is not None
+                    raise self._stopped
+                free = [(each.limits.room(tokens), each is not avoid, each) for each in self._alive]
+                free = [entry for entry in free if entry[0] > 0]
+                if free:
+                    _, _, endpoint = max(free, key=lambda entry: (entry[1], entry[0]))
+                    return endpoint, endpoint.limits.take(tokens)
+                delays = [delay for each in self._alive if (delay := each.limits.delay(tokens)) is not None]
+                self._freed.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._freed.wait(), min(delays, default=None))
 
-    def _lost(self, error: "openai.APIConnectionError") -> Failure:
-        import openai
+    def _note(self, endpoint: Endpoint, permit: Permit, attempt: Attempt, tokens: int) -> None:
+        """Learn from an attempt how much the server bears, and how many tokens requests really have."""
+        if attempt.busy:
+            endpoint.limits.slow_down(permit, attempt.wait)
+        elif isinstance(attempt.outcome, Answer):
+            endpoint.limits.answered()
+            if tokens:
+                self._margin = max(self._margin, _HEADROOM * attempt.outcome.usage.prompt_tokens / tokens)
 
-        self._lost_in_a_row += 1
-        if self._lost_in_a_row >= _GONE_AFTER:
-            raise StepFailed(
-                "The endpoint has stopped answering",
-                seen=f"{self.base_url}: {self._lost_in_a_row} requests lost in a row: {self._clean(error.__cause__)}",
-                remedy="see whether the server runs; then run the command again with --retry failed",
-            ) from error
-        if isinstance(error, openai.APITimeoutError):
-            return Failure(kind="timeout", reason=f"no reply within {self._timeout:g} s", retryable=True)
-        return self._failure("connection", error.__cause__ or error, retryable=True)
-
-    def _learn(self, error: "openai.APIStatusError", dialect: set[str]) -> bool:
-        """True if the request is worth sending again without a setting that this server does not know."""
-        if self._unsupported != dialect:
-            return True
-        text = f"{error.param} {error.message}".lower()
-        words = ("not support", "unsupported", "unrecognized", "unknown", "extra inputs", "not permitted")
-        if not any(word in f"{error.code} {text}".lower() for word in words):
+    def _again(self, endpoint: Endpoint, attempt: Attempt, tries: int) -> bool:
+        if isinstance(attempt.outcome, Answer) or not attempt.outcome.retryable:
             return False
-        for name in ("response_format", "temperature", "max_tokens"):
-            if name in text and name not in dialect:
-                self._unsupported.add(name)
-                return True
-        return False
+        # A server that is busy is busy for all: the row gives up only if no other was answered in the meantime.
+        return endpoint.limits.pauses_in_a_row <= self._retries if attempt.busy else tries <= self._retries
 
-    def _key_refused(self, error: "openai.APIStatusError") -> EndpointError:
-        return EndpointError(
-            "The endpoint refuses the key" if self._key else "The endpoint needs a key",
-            seen=f"{self.base_url}: {self._clean(error)}",
-            remedy=f"check the environment variable {self._key_variable}",
-        )
-
-    def _failure(self, kind: FailureKind, error: BaseException, *, retryable: bool) -> Failure:
-        import openai
-
-        text = self._clean(error)
-        if isinstance(error, openai.APIStatusError) and error.code == "content_filter":
-            kind = "content_filter"
-        if isinstance(error, openai.APIStatusError) and not text.startswith("Error code"):
-            text = f"HTTP {error.status_code}: {text}"
-        return Failure(kind=kind, reason=text, retryable=retryable)
-
-    def _clean(self, error: BaseException | None) -> str:
-        """An error in one line, without the key should a server repeat it."""
-        text = " ".join(str(error).split()) or type(error).__name__
-        if self._key:
-            text = text.replace(self._key, "***")
-        return text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 3] + "..."
+    def _leave_out(self, endpoint: Endpoint, error: EndpointError | StepFailed) -> None:
+        if endpoint in self._alive:
+            self._alive.remove(endpoint)
+            self._stopped = error
+            if self._alive:
+                self._say(f"{endpoint.base_url} is left out, the other servers go on: {error}")
 
 
-async def _count_attempt(_request: "httpx2.Request") -> None:
-    attempts = _attempts.get(None)
-    if attempts is not None:
-        attempts.append(1)
+def check_budget(section: AskingSection, prices: PriceTable) -> None:
+    """See that a budget can be held.
 
-
-def _wire_messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
-    wire: list[dict[str, Any]] = []
-    for message in messages:
-        content: str | list[dict[str, Any]] = message.text
-        if message.picture is not None:
-            image = {"type": "image_url", "image_url": {"url": message.picture.data_uri()}}
-            content = [image, {"type": "text", "text": message.text}]
-        wire.append({"role": message.role, "content": content})
-    return wire
-
-
-def _body(request: ChatRequest, messages: list[dict[str, Any]], unsupported: set[str]) -> dict[str, Any]:
-    """The request as it is sent, without the settings that the server has refused."""
-    limit = "max_completion_tokens" if "max_tokens" in unsupported else "max_tokens"
-    body: dict[str, Any] = {"model": request.model, "messages": messages, limit: request.max_tokens}
-    if request.temperature is not None and "temperature" not in unsupported:
-        body["temperature"] = request.temperature
-    if request.schema is not None and "response_format" not in unsupported:
-        schema = {"name": request.schema_name, "strict": True, "schema": request.schema}
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return body
-
-
-def _read_completion(body: Any, request: ChatRequest) -> Answer | Failure:
-    """The outcome in a reply with status 200; nothing of its form is taken for granted."""
-    reply = body if isinstance(body, dict) else {}
-    model, choices = reply.get("model"), reply.get("choices")
-    about: dict[str, Any] = {"usage": _usage(reply.get("usage")), "model": model if isinstance(model, str) else ""}
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
-        error = reply.get("error")
-        reason = f"the server's reply is no chat completion{f': {error}' if error else ''}"[:_REASON_LENGTH]
-        return Failure(kind="malformed_reply", reason=reason, retryable=True, **about)
-    finish, content, refusal = choice.get("finish_reason"), message.get("content"), message.get("refusal")
-    if refusal:
-        reason = f"the model refuses: {refusal}"[:_REASON_LENGTH]
-        return Failure(kind="refusal", reason=reason, retryable=False, **about)
-    if finish == "content_filter":
-        return Failure(kind="content_filter", reason="stopped by the content filter", retryable=False, **about)
-    if finish == "length":
-        reason = f"the answer was cut at {request.max_tokens} tokens; raise max_tokens"
-        return Failure(kind="length", reason=reason, retryable=False, **about)
-    if not isinstance(content, str) or not content.strip():
-        return Failure(kind="malformed_reply", reason="the answer is empty", retryable=True, **about)
-    return Answer(text=content, finish_reason=str(finish or "stop"), **about)
-
-
-def _usage(usage: Any) -> Usage:
-    counts = usage if isinstance(usage, dict) else {}
-    names = ("prompt_tokens", "completion_tokens")
-    return Usage(**{name: counts[name] for name in names if isinstance(counts.get(name), int)})
-
-
-def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise EndpointError(
-            "The endpoint's address is no URL", seen=url, remedy="write it like https://host/v1 (endpoint.base_url)"
+    Raises:
+        UserError: if there is one, and a model has no price.
+    """
+    models = [each.model for each in (section.endpoint, *section.more_endpoints)]
+    unpriced = [model for model in models if prices.price(model) is None]
+    if section.max_cost_usd is not None and unpriced:
+        raise UserError(
+            "A budget needs the price of the model",
+            seen=f"max_cost_usd {section.max_cost_usd:g}, no price of {', '.join(unpriced)}",
+            remedy=f"set prices, for example prices: {{{unpriced[0]}: {{input: 2.5, output: 10}}}}, or no budget",
         )
 
 
-def _is_local(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _pause(tries: int) -> float:
+    """Seconds before the next try, longer each time and never the same for all."""
+    return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (tries - 1)) * random.uniform(0.75, 1.25)

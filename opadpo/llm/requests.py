@@ -3,17 +3,18 @@
 import base64
 import io
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from opadpo.hashing import digest
-from opadpo.images import ImageProblem, load_image
+from opadpo.hashing import bytes_digest, digest
+from opadpo.images import ImageProblem, check_header, load_image
 from opadpo.records import Usage
 
-_MIME = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+_MIME = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+"""What servers take, by Pillow's name of the format."""
 _JPEG_QUALITY = 95
 _SMALL_PIXELS = 256 * 256
 """Scaled images up to this size go as PNG: lossless, and no larger than a photograph's JPEG."""
@@ -46,6 +47,10 @@ class Picture:
     """Pixels on the longer side; larger images are scaled down, none is scaled up."""
     max_pixels: int = 100_000_000
     """Larger images are refused unopened."""
+    detail: Literal["auto", "low", "high"] = "auto"
+    """How closely the server is asked to look."""
+    stored: bool = False
+    """True if the file was checked when it was stored: as long as it still has its id it is not decoded once more."""
 
     def data_uri(self) -> str:
         """The picture as a data URI: the file's own bytes, or scaled down as JPEG (small ones as PNG).
@@ -53,7 +58,38 @@ class Picture:
         Raises:
             ImageProblem: if the file is missing or is no usable image.
         """
-        return _data_uri(self.path, self.image_id, self.max_side, self.max_pixels)
+        data = self._read()
+        if self.stored and bytes_digest(data) == self.image_id:
+            check_header(data, self.max_pixels)
+        else:
+            data = load_image(data, self.max_pixels).data
+        width, height, kind = _header(data)
+        if max(width, height) > self.max_side:
+            data, kind = _scaled(data, self.max_side)
+        return f"data:{_MIME[kind]};base64,{base64.b64encode(data).decode('ascii')}"
+
+    @property
+    def identity(self) -> list[str | int]:
+        """What stands for the picture in a request's key."""
+        return [self.image_id, self.max_side, *([self.detail] if self.detail != "auto" else [])]
+
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels as it is sent; only the header is read.
+
+        Raises:
+            ImageProblem: as `data_uri`.
+        """
+        data = self._read()
+        check_header(data, self.max_pixels)
+        width, height, _ = _header(data)
+        factor = min(1.0, self.max_side / max(width, height))
+        return max(1, round(width * factor)), max(1, round(height * factor))
+
+    def _read(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise ImageProblem(f"cannot be read: {error.strerror or error} ({self.path.name})") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +109,7 @@ class ChatRequest:
     """A request for one chat completion; its `key` is the same for the same content."""
 
     model: str
-    """Model to ask for."""
+    """The model's name in the recipe; a server that knows it by another name is asked under that."""
     messages: tuple[Message, ...]
     """The conversation."""
     schema: dict[str, Any] | None = None
@@ -84,13 +120,13 @@ class ChatRequest:
     """Sampling temperature; None for the server's default."""
     max_tokens: int = 4096
     """Longest answer."""
+    expected_tokens: int | None = None
+    """Likely length of the answer, for estimates; None if there is no telling."""
 
     @cached_property
     def key(self) -> str:
         """Digest of everything that can change the answer; no image is opened for it."""
-        messages = [
-            [m.role, m.text, [m.picture.image_id, m.picture.max_side] if m.picture else None] for m in self.messages
-        ]
+        messages = [[m.role, m.text, m.picture.identity if m.picture else None] for m in self.messages]
         return digest([self.model, messages, self.schema, self.temperature, self.max_tokens])
 
 
@@ -125,16 +161,12 @@ class Failure(Outcome):
     """True if the same request may succeed later."""
 
 
-@lru_cache(maxsize=16)
-def _data_uri(path: Path, _image_id: str, max_side: int, max_pixels: int) -> str:
-    try:
-        stored = load_image(path.read_bytes(), max_pixels)
-    except OSError as error:
-        raise ImageProblem(f"cannot be read: {error.strerror or error} ({path.name})") from error
-    data, extension = stored.data, stored.extension
-    if max(stored.width, stored.height) > max_side:
-        data, extension = _scaled(data, max_side)
-    return f"data:{_MIME[extension]};base64,{base64.b64encode(data).decode('ascii')}"
+def _header(data: bytes) -> tuple[int, int, str]:
+    """(width, height, format) of an image that is known to be one."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        return image.width, image.height, image.format or ""
 
 
 def _scaled(data: bytes, max_side: int) -> tuple[bytes, str]:
@@ -146,6 +178,6 @@ def _scaled(data: bytes, max_side: int) -> tuple[bytes, str]:
     buffer = io.BytesIO()
     if small.width * small.height <= _SMALL_PIXELS:
         small.save(buffer, format="PNG")
-        return buffer.getvalue(), "png"
+        return buffer.getvalue(), "PNG"
     small.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
-    return buffer.getvalue(), "jpg"
+    return buffer.getvalue(), "JPEG"

@@ -6,59 +6,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import (
-    Boolean,
-    Column,
-    Connection,
-    Engine,
-    Float,
-    Integer,
-    MetaData,
-    Row,
-    String,
-    Table,
-    delete,
-    func,
-    select,
-    update,
-)
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Engine, Row, delete, func, select, update
+from sqlalchemy.dialects.sqlite import Insert, insert
 
 from opadpo.databases import database_errors, open_sqlite, writing
 from opadpo.llm.requests import Answer, Failure
+from opadpo.llm.schema import SCHEMA_VERSION, failed_rows, metadata, requests
 from opadpo.records import Usage
-
-SCHEMA_VERSION = 1
 
 _REMEDY = "restore the file from a copy; without one, move it away: the requests in it will be asked (and paid) again"
 
-_metadata = MetaData()
-_requests = Table(
-    "requests",
-    _metadata,
-    Column("key", String, primary_key=True),
-    Column("status", String, nullable=False),
-    Column("kind", String),
-    Column("reason", String),
-    Column("retryable", Boolean),
-    Column("text", String),
-    Column("finish_reason", String),
-    Column("model", String, nullable=False),
-    Column("prompt_tokens", Integer, nullable=False),
-    Column("completion_tokens", Integer, nullable=False),
-    Column("requests", Integer, nullable=False),
-    Column("cost_usd", Float, nullable=False),
-    Column("created_at", String, nullable=False),
-)
-_failed_rows = Table(
-    "failed_rows",
-    _metadata,
-    Column("row_id", String, primary_key=True),
-    Column("kind", String, nullable=False),
-    Column("reason", String, nullable=False),
-    Column("run", String, nullable=False),
-)
 _SPENT = ("prompt_tokens", "completion_tokens", "requests", "cost_usd")
+
+
+def _put_statement() -> Insert:
+    statement = insert(requests)
+    replaced = {
+        column.name: column + statement.excluded[column.name]
+        if column.name in _SPENT
+        else statement.excluded[column.name]
+        for column in requests.c
+        if column.name != "key"
+    }
+    return statement.on_conflict_do_update(index_elements=["key"], set_=replaced)
+
+
+_PUT = _put_statement()
 
 
 class FailedRow(NamedTuple):
@@ -79,6 +52,7 @@ class RequestStore:
         """Use `RequestStore.open`."""
         self._engine = engine
         self.path = path
+        self._known: set[str] | None = None
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -87,7 +61,7 @@ class RequestStore:
         Raises:
             WorkspaceError: if the file is damaged, or was made by a newer version of this package.
         """
-        return cls(open_sqlite(path, _metadata, version=SCHEMA_VERSION, remedy=_REMEDY), path)
+        return cls(open_sqlite(path, metadata, version=SCHEMA_VERSION, remedy=_REMEDY), path)
 
     def close(self) -> None:
         """Close the file."""
@@ -102,9 +76,17 @@ class RequestStore:
     # -- requests ----------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> Answer | Failure | None:
-        """What came of a request; None if it was never asked."""
-        with self._reading() as connection:
-            row = connection.execute(select(_requests).where(_requests.c.key == key)).first()
+        """What came of a request; None if it was never asked.
+
+        Most requests of a run are new: the keys are kept in memory, so that these cost no look into the file.
+        """
+        if self._known is None:
+            with self.reading() as connection:
+                self._known = set(connection.execute(select(requests.c.key)).scalars())
+        if key not in self._known:
+            return None
+        with self.reading() as connection:
+            row = connection.execute(select(requests).where(requests.c.key == key)).first()
         return None if row is None else _outcome(row)
 
     def put(self, outcomes: Iterable[tuple[str, Answer | Failure]]) -> None:
@@ -112,69 +94,69 @@ class RequestStore:
 
         A request that is asked again replaces its former outcome; what both cost is added up.
         """
-        statement = insert(_requests)
-        replaced = {
-            column.name: column + statement.excluded[column.name]
-            if column.name in _SPENT
-            else statement.excluded[column.name]
-            for column in _requests.c
-            if column.name != "key"
-        }
-        statement = statement.on_conflict_do_update(index_elements=["key"], set_=replaced)
-        with self._writing() as connection:
-            for key, outcome in outcomes:
-                connection.execute(statement, {"key": key, **_columns(outcome)})
+        with self.writing() as connection:
+            self.put_within(connection, list(outcomes))
+
+    def put_within(self, connection: Connection, outcomes: Sequence[tuple[str, Answer | Failure]]) -> None:
+        """The same as a part of a transaction of `writing`; a request must not be there twice."""
+        if not outcomes:
+            return
+        connection.execute(_PUT, [{"key": key, **_columns(outcome)} for key, outcome in outcomes])
+        if self._known is not None:
+            self._known.update(key for key, _ in outcomes)
 
     def mark_failed(self, keys: Sequence[str], failure: Failure) -> None:
         """Turn answers that turned out to be unusable into failures; the answers' text is kept."""
         values = {"status": "failed", "kind": failure.kind, "reason": failure.reason, "retryable": failure.retryable}
-        with self._writing() as connection:
-            connection.execute(update(_requests).where(_requests.c.key.in_(keys)).values(values))
+        with self.writing() as connection:
+            connection.execute(update(requests).where(requests.c.key.in_(keys)).values(values))
 
     def spent(self) -> Usage:
         """What all requests cost together."""
-        sums = [func.coalesce(func.sum(_requests.c[name]), 0) for name in _SPENT]
-        with self._reading() as connection:
+        sums = [func.coalesce(func.sum(requests.c[name]), 0) for name in _SPENT]
+        with self.reading() as connection:
             return Usage(**dict(zip(_SPENT, connection.execute(select(*sums)).one(), strict=True)))
 
     def counts(self) -> dict[str, int]:
         """Number of requests by status: done, failed."""
-        query = select(_requests.c.status, func.count()).group_by(_requests.c.status)
-        with self._reading() as connection:
+        query = select(requests.c.status, func.count()).group_by(requests.c.status)
+        with self.reading() as connection:
             return {"done": 0, "failed": 0, **dict(connection.execute(query).tuples().all())}
 
     # -- rows --------------------------------------------------------------------------------------------------
 
     def put_rows(self, run: str, failed: Iterable[FailedRow], succeeded: Iterable[str]) -> None:
         """Note in one transaction which rows have failed, and which have not any more; `run` names the run."""
-        statement = insert(_failed_rows)
+        statement = insert(failed_rows)
         statement = statement.on_conflict_do_update(
             index_elements=["row_id"], set_={name: statement.excluded[name] for name in ("kind", "reason", "run")}
         )
-        with self._writing() as connection:
+        with self.writing() as connection:
             for row in failed:
                 connection.execute(statement, {**row._asdict(), "run": run})
             for row_id in succeeded:
-                connection.execute(delete(_failed_rows).where(_failed_rows.c.row_id == row_id))
+                connection.execute(delete(failed_rows).where(failed_rows.c.row_id == row_id))
 
     def forget_rows(self, run: str) -> None:
         """Drop the rows that the complete run `run` has not seen: they are part of the work no more."""
-        with self._writing() as connection:
-            connection.execute(delete(_failed_rows).where(_failed_rows.c.run != run))
+        with self.writing() as connection:
+            connection.execute(delete(failed_rows).where(failed_rows.c.run != run))
 
     def failed_rows(self) -> list[FailedRow]:
         """Rows without a result, with the reasons."""
-        columns = [_failed_rows.c.row_id, _failed_rows.c.kind, _failed_rows.c.reason]
-        with self._reading() as connection:
+        columns = [failed_rows.c.row_id, failed_rows.c.kind, failed_rows.c.reason]
+        with self.reading() as connection:
             return [FailedRow(*row) for row in connection.execute(select(*columns).order_by(columns[0]))]
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
+        """A connection for reading."""
         with database_errors(self.path, _REMEDY), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that is on disk when the block ends."""
         with database_errors(self.path, _REMEDY), writing(self._engine) as connection:
             yield connection
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from opadpo.recipe.sections import Section, setting
+from opadpo.recipe.base import Section, setting
 
 
 class LossConfig(Section):

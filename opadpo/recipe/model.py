@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from opadpo.recipe.base import Section, setting
 from opadpo.recipe.sections import (
     BuildSection,
     CaptionSection,
@@ -16,8 +17,6 @@ from opadpo.recipe.sections import (
     ReviewSection,
     ReviseSection,
     RolloutSection,
-    Section,
-    setting,
 )
 from opadpo.recipe.training import TrainSection
 

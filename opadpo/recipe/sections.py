@@ -7,23 +7,11 @@ A field marked `outcome=False` changes how fast or where a step runs, never what
 artefacts stale.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from opadpo.recipe.base import Section, setting
+from opadpo.recipe.endpoints import AskingSection
 from opadpo.records import Sampling
-
-
-class Section(BaseModel):
-    """Base of all recipe sections: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-def setting(default: Any, help_text: str, *, outcome: bool = True, **constraints: Any) -> Any:
-    """A recipe field with its help text; `outcome=False` if it cannot change the result."""
-    extra: dict[str, Any] = {} if outcome else {"outcome": False}
-    return Field(default=default, description=help_text, json_schema_extra=extra, **constraints)
 
 
 class ModelSection(Section):
@@ -136,34 +124,15 @@ class RolloutSection(Section):
         )
 
 
-class EndpointSection(Section):
-    """An OpenAI-compatible server."""
-
-    base_url: str | None = setting(
-        None,
-        "Address of the API, for example https://host/v1; none: OpenAI's, or what `server_command` starts.",
-    )
-    api_key_env: str = setting("OPENAI_API_KEY", "Environment variable that holds the key; never the key itself.")
-    api_key_required: bool = setting(True, "False for servers that take no key.", outcome=False)
-    model: str = setting("gpt-4o", "Model to ask for.")
-    server_command: list[str] = setting(
-        [],
-        "Command of a local server that the step starts and stops; `{python}` and `{port}` are replaced, and"
-        " `base_url` becomes http://127.0.0.1:{port}/v1.",
-        outcome=False,
-    )
-    timeout: float = setting(120.0, "Seconds to wait for an answer.", outcome=False, gt=0)
-
-
-class ReviseSection(Section):
+class ReviseSection(AskingSection):
     """`opadpo revise`: sentence-level corrections by an expert."""
 
-    endpoint: EndpointSection = setting(EndpointSection(), "The expert's server.")
     temperature: float | None = setting(0.0, "Sampling temperature of the expert; none: the server's default.", ge=0)
     max_tokens: int = setting(4096, "Longest answer of the expert.", ge=1)
     image_max_side: int = setting(1024, "Images are scaled down to this many pixels on the longer side.", ge=16)
-    concurrency: int = setting(16, "Requests in flight.", outcome=False, ge=1)
-    max_retries: int = setting(4, "Retries of a request after a passing error.", outcome=False, ge=0)
+    image_detail: Literal["auto", "low", "high"] = setting(
+        "auto", "How closely the expert looks at images, where the provider knows the setting; `low` costs least."
+    )
     minimal_share: float = setting(
         0.6,
         "A rewriting that changes a larger share of a sentence's words is flagged as not minimal.",

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from opadpo.recipe.base import Section, setting
 from opadpo.recipe.loss import LossConfig
-from opadpo.recipe.sections import Section, setting
 
 
 class LoraSection(Section):

@@ -1,21 +1,19 @@
 """`opadpo revise`: sentence-level corrections by an expert, over the OpenAI protocol."""
 
-import asyncio
-import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from opadpo.errors import OpadpoError, WorkspaceError, disk_errors
-from opadpo.expert.reviser import Reviser, Task, total_usage
-from opadpo.llm.asking import Asker, NotAsked
-from opadpo.llm.client import ChatClient, endpoint_key
+from opadpo.errors import WorkspaceError, disk_errors
+from opadpo.expert.reviser import Reviser, Task
+from opadpo.llm.asking import Asker
+from opadpo.llm.estimate import Estimate
 from opadpo.llm.requests import Failure, Picture
-from opadpo.llm.server import running_server
 from opadpo.llm.store import FailedRow, RequestStore
+from opadpo.llm.wire import total_usage
+from opadpo.llm.working import Asking, Work, carry_out
 from opadpo.progress import Progress
 from opadpo.records import Revision, Usage
 from opadpo.review.store import ReviewStore, has_store
@@ -25,7 +23,6 @@ from opadpo.tables import iter_prompts, iter_rollouts
 from opadpo.workspace import Workspace
 
 OUTPUTS = ["expert", "reviews.db"]
-SERVER_LOG = "server.log"
 
 _BATCH = 64
 """Revisions appended in one transaction; they can be made again from the requests, which are committed at once."""
@@ -33,14 +30,24 @@ _IGNORED = {"revision_id", "created_at", "usage"}
 """Fields in which two otherwise equal revisions may differ."""
 
 
-def revise(workspace: Workspace, *, progress: Progress, retry_failed: bool = False) -> StepResult:
+def revise(
+    workspace: Workspace,
+    *,
+    progress: Progress,
+    retry_failed: bool = False,
+    batch: bool = False,
+    agree: Callable[[Estimate], bool] | None = None,
+) -> StepResult:
     """Have the expert revise every rollout; append the revisions to `reviews.db`.
 
     Every answer is on disk before it is counted: a run that is killed and started again asks nothing twice. Rows
-    without a result are in `expert/requests.db` with their reasons; `retry_failed` asks for those again.
+    without a result are in `expert/requests.db` with their reasons; `retry_failed` asks for those again. `batch` uses
+    the provider's batch service. `agree` is asked where the estimate is above `revise.ask_above_usd`.
 
     Raises:
         MissingArtefact: if there are no rollouts.
+        CostRefused: if the estimate is above that and nobody agrees.
+        BudgetReached: if `revise.max_cost_usd` is used up; run again with a larger one, it continues.
         EndpointError: if the server cannot be used at all: address, key, model or quota.
         StepFailed: if the server has stopped answering.
     """
@@ -60,8 +67,9 @@ def revise(workspace: Workspace, *, progress: Progress, retry_failed: bool = Fal
         RequestStore.open(workspace.requests_db) as requests,
         ReviewStore.of(workspace) as reviews,
     ):
-        run = _Run(workspace, progress, requests, reviews, retry_failed=retry_failed)
-        _run_to_end(run.go())
+        run = _Run(workspace, requests, reviews)
+        how = Asking(workspace.recipe.revise, requests, progress, retry_failed=retry_failed, batch=batch, agree=agree)
+        run.go(how)
         workspace.mark_done(plan, run.counts(), started_at=run.started_at)
         result = _result("done", run.counts(), requests, workspace)
         return result.model_copy(update={"seconds": time.monotonic() - started})
@@ -79,19 +87,9 @@ class _Question(NamedTuple):
 class _Run:
     """One run of the step."""
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        progress: Progress,
-        requests: RequestStore,
-        reviews: ReviewStore,
-        *,
-        retry_failed: bool,
-    ) -> None:
-        self.workspace, self.progress = workspace, progress
-        self.requests, self.reviews = requests, reviews
+    def __init__(self, workspace: Workspace, requests: RequestStore, reviews: ReviewStore) -> None:
+        self.workspace, self.requests, self.reviews = workspace, requests, reviews
         self.section = workspace.recipe.revise
-        self.retry_failed = retry_failed
         self.started_at = datetime.now(UTC)
         self.tally: Counter[str] = Counter()
         self.usage = Usage()
@@ -102,14 +100,16 @@ class _Run:
         self.failed: list[FailedRow] = []
         self.succeeded: list[str] = []
 
-    async def go(self) -> None:
-        """First settle what is known from earlier runs, then ask for the rest."""
-        pending = await self._settle_known()
-        total = self.tally["rollouts"] + len(pending)
-        with self.progress.task("revise", total, done=self.tally["rollouts"]) as task:
-            if pending:
-                await self._ask_for(pending, task.advance)
-        self._flush()
+    def go(self, how: Asking) -> None:
+        """Revise every rollout."""
+
+        async def talk(task: Task, asker: Asker) -> Revision | Failure:
+            return await Reviser(self.section, asker).revise(task)
+
+        try:
+            carry_out(Work("revise", self._tasks, talk, self._take), how)
+        finally:
+            self._flush()
         self.requests.forget_rows(self.started_at.isoformat())
 
     def counts(self) -> dict[str, int]:
@@ -118,56 +118,6 @@ class _Run:
         names += [f"score_{score}" for score in (1, 2, 3, 4)]
         spent = {name: getattr(self.usage, name) for name in ("prompt_tokens", "completion_tokens", "requests")}
         return {**{name: self.tally[name] for name in names}, **spent}
-
-    async def _settle_known(self) -> set[int]:
-        """Take over what earlier runs have asked; returns the places of the rollouts that have to be asked for."""
-        reviser = Reviser(self.section, Asker(self.requests, retry_failed=self.retry_failed))
-        pending: set[int] = set()
-        for place, task in enumerate(self._tasks()):
-            try:
-                self._take(task.rollout_id, await reviser.revise(task))
-            except NotAsked:
-                pending.add(place)
-        self._flush()
-        return pending
-
-    async def _ask_for(self, pending: set[int], advance: Callable[[int], None]) -> None:
-        tasks = (task for place, task in enumerate(self._tasks()) if place in pending)
-        with self._base_url() as base_url:
-            async with ChatClient(
-                self.section.endpoint, base_url=base_url, max_retries=self.section.max_retries
-            ) as client:
-                reviser = Reviser(self.section, Asker(self.requests, client, retry_failed=self.retry_failed))
-                stop: list[OpadpoError] = []
-
-                async def work() -> None:
-                    for task in tasks:
-                        try:
-                            self._take(task.rollout_id, await reviser.revise(task))
-                        except OpadpoError as error:
-                            stop.append(error)
-                        # What is in flight when another request meets a hard stop is paid for: let it finish.
-                        if stop:
-                            return
-                        advance(1)
-
-                await asyncio.gather(*(work() for _ in range(min(self.section.concurrency, len(pending)))))
-                if stop:
-                    self._flush()
-                    raise stop[0]
-
-    @contextlib.contextmanager
-    def _base_url(self) -> Iterator[str | None]:
-        """The server's address; a server that the recipe names the command of runs meanwhile."""
-        endpoint = self.section.endpoint
-        endpoint_key(endpoint)
-        if endpoint.base_url or not endpoint.server_command:
-            yield endpoint.base_url
-            return
-        log = self.workspace.requests_db.with_name(SERVER_LOG)
-        self.progress.say(f"starting the expert's server (its output: {log})")
-        with running_server(endpoint.server_command, log) as url:
-            yield url
 
     def _tasks(self) -> Iterator[Task]:
         for rollout in iter_rollouts(self.workspace):
@@ -183,16 +133,18 @@ class _Run:
                 asked.image_id,
                 self.section.image_max_side,
                 self.workspace.recipe.image.max_pixels,
+                self.section.image_detail,
+                stored=True,
             )
             yield Task(rollout.rollout_id, asked.question, asked.reference, rollout.response, picture)
 
-    def _take(self, rollout_id: str, outcome: Revision | Failure) -> None:
+    def _take(self, task: Task, outcome: Revision | Failure) -> None:
         """Count an outcome and note it for the next transaction."""
         self.tally["rollouts"] += 1
         self.usage = total_usage([self.usage, outcome.usage])
         if isinstance(outcome, Failure):
             self.tally["failed"] += 1
-            self.failed.append(FailedRow(rollout_id, outcome.kind, outcome.reason))
+            self.failed.append(FailedRow(task.rollout_id, outcome.kind, outcome.reason))
         else:
             self.tally["revised"] += 1
             for sentence in outcome.sentences:
@@ -202,7 +154,7 @@ class _Run:
                     self.tally["sentences"] += 1
                     self.tally[f"score_{sentence.score}"] += 1
             self.revisions.append(outcome)
-            self.succeeded.append(rollout_id)
+            self.succeeded.append(task.rollout_id)
         if len(self.revisions) + len(self.failed) >= _BATCH:
             self._flush()
 
@@ -238,14 +190,3 @@ def _result(
         figures={"spent_in_all": requests.spent().model_dump(exclude={"schema_version"})},
         warnings=warnings,
     )
-
-
-def _run_to_end(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine to its end, also where an event loop runs already (a notebook, the app)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(work)
-        return
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, work).result()

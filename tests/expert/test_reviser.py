@@ -13,7 +13,8 @@ from opadpo.llm.asking import Asker
 from opadpo.llm.client import ChatClient
 from opadpo.llm.requests import Failure, Picture
 from opadpo.llm.store import RequestStore
-from opadpo.recipe.sections import EndpointSection, ReviseSection
+from opadpo.recipe.endpoints import EndpointSection
+from opadpo.recipe.sections import ReviseSection
 from opadpo.records import Revision, assemble
 
 RESPONSE = "A cat sits here. A red dog runs. The sky is green."

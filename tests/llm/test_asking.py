@@ -12,7 +12,7 @@ from opadpo.llm.asking import Asker, NotAsked
 from opadpo.llm.client import ChatClient
 from opadpo.llm.requests import Answer, ChatRequest, Failure, Message
 from opadpo.llm.store import FailedRow, RequestStore
-from opadpo.recipe.sections import EndpointSection
+from opadpo.recipe.endpoints import EndpointSection
 from opadpo.records import Usage
 
 

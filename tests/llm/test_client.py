@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import faults
 import pytest
 import servers
 from PIL import Image
@@ -15,7 +16,7 @@ from opadpo.errors import EndpointError, StepFailed
 from opadpo.hashing import file_digest
 from opadpo.llm.client import ChatClient
 from opadpo.llm.requests import Answer, ChatRequest, Failure, Message, Picture
-from opadpo.recipe.sections import EndpointSection
+from opadpo.recipe.endpoints import EndpointSection
 
 
 @pytest.fixture
@@ -57,14 +58,14 @@ def test_an_answer_comes_with_the_model_that_the_server_reports_and_its_usage(se
 @pytest.mark.parametrize(
     ("behave", "kind", "words"),
     [
-        (servers.html, "malformed_reply", "not JSON|no chat completion"),
-        (servers.torn_json, "malformed_reply", "not JSON"),
+        (lambda _, body: faults.html(body), "malformed_reply", "not JSON|no chat completion"),
+        (lambda _, body: faults.torn_json(body), "malformed_reply", "not JSON"),
         (lambda *_: JSONResponse({"error": {"message": "overloaded"}}), "malformed_reply", "overloaded"),
         (lambda *_: JSONResponse([1, 2]), "malformed_reply", "no chat completion"),
         (lambda *_: JSONResponse({"choices": "none"}), "malformed_reply", "no chat completion"),
         (lambda *_: completion(None), "malformed_reply", "empty"),
         (lambda *_: completion(None, refusal="I cannot help"), "refusal", "I cannot help"),
-        (lambda *_: completion("{", "length"), "length", "4096"),
+        (lambda *_: completion("{", "length"), "length", "cut at 10 tokens"),
         (lambda *_: completion("", "content_filter"), "content_filter", "filter"),
         (lambda *_: servers.error(400, "content_filter", "flagged"), "content_filter", "flagged"),
         (lambda *_: servers.error(400, None, "context too long"), "bad_request", "context too long"),

@@ -1,0 +1,108 @@
+"""Requests and replies as they travel: the chat-completions format."""
+
+import json
+from collections.abc import Mapping, Set
+from typing import Any
+
+from opadpo.llm.prices import PriceTable
+from opadpo.llm.requests import Answer, ChatRequest, Failure
+from opadpo.records import Usage
+
+REASON_LENGTH = 300
+"""Longest reason of a failure."""
+
+LEARNABLE = ("response_format", "temperature", "max_tokens")
+"""Settings that a server may not know; it is then asked without them."""
+
+
+def encode_messages(request: ChatRequest) -> bytes:
+    """The conversation as JSON. It holds the images, so it is made once and sent as often as needed.
+
+    Raises:
+        ImageProblem: if an image is missing or not usable.
+    """
+    wire: list[dict[str, Any]] = []
+    for message in request.messages:
+        content: str | list[dict[str, Any]] = message.text
+        if message.picture is not None:
+            image_url = {"url": message.picture.data_uri()}
+            if message.picture.detail != "auto":
+                image_url["detail"] = message.picture.detail
+            content = [{"type": "image_url", "image_url": image_url}, {"type": "text", "text": message.text}]
+        wire.append({"role": message.role, "content": content})
+    return json.dumps(wire, separators=(",", ":")).encode()
+
+
+def body(request: ChatRequest, messages: bytes, model: str, unsupported: Set[str] = frozenset()) -> bytes:
+    """The request as JSON, without the settings that the server has refused."""
+    limit = "max_completion_tokens" if "max_tokens" in unsupported else "max_tokens"
+    settings: dict[str, Any] = {"model": model, limit: request.max_tokens}
+    if request.temperature is not None and "temperature" not in unsupported:
+        settings["temperature"] = request.temperature
+    if request.schema is not None and "response_format" not in unsupported:
+        schema = {"name": request.schema_name, "strict": True, "schema": request.schema}
+        settings["response_format"] = {"type": "json_schema", "json_schema": schema}
+    head = json.dumps(settings, separators=(",", ":")).encode()
+    return head[:-1] + b',"messages":' + messages + b"}"
+
+
+def refused_setting(code: object, text: str, known: Set[str]) -> str | None:
+    """The setting that a server does not know, by its error; None if the error is about something else."""
+    text = text.lower()
+    words = ("not support", "unsupported", "unrecognized", "unknown", "extra inputs", "not permitted")
+    if not any(word in f"{code} {text}".lower() for word in words):
+        return None
+    return next((name for name in LEARNABLE if name in text and name not in known), None)
+
+
+def read_completion(reply: Any, prices: PriceTable, *asked_models: str) -> Answer | Failure:
+    """The outcome in a reply with status 200; nothing of its form is taken for granted.
+
+    `asked_models` are names by which the model may have a price if that which the server reports has none.
+    """
+    reply = reply if isinstance(reply, Mapping) else {}
+    model, choices = reply.get("model"), reply.get("choices")
+    model = model if isinstance(model, str) else ""
+    names = tuple(name for name in (model, *asked_models) if name)
+    about: dict[str, Any] = {"usage": _usage(reply.get("usage"), names, prices), "model": model}
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(message, dict):
+        error = reply.get("error")
+        reason = f"the server's reply is no chat completion{f': {error}' if error else ''}"[:REASON_LENGTH]
+        return Failure(kind="malformed_reply", reason=reason, retryable=True, **about)
+    finish, content, refusal = choice.get("finish_reason"), message.get("content"), message.get("refusal")
+    if refusal:
+        reason = f"the model refuses: {refusal}"[:REASON_LENGTH]
+        return Failure(kind="refusal", reason=reason, retryable=False, **about)
+    if finish == "content_filter":
+        return Failure(kind="content_filter", reason="stopped by the content filter", retryable=False, **about)
+    if finish == "length":
+        reason = f"the answer was cut at {about['usage'].completion_tokens} tokens; raise max_tokens"
+        return Failure(kind="length", reason=reason, retryable=False, **about)
+    if not isinstance(content, str) or not content.strip():
+        return Failure(kind="malformed_reply", reason="the answer is empty", retryable=True, **about)
+    return Answer(text=content, finish_reason=str(finish or "stop"), **about)
+
+
+def total_usage(parts: list[Usage]) -> Usage:
+    """The sum of what requests cost."""
+    return Usage(
+        prompt_tokens=sum(part.prompt_tokens for part in parts),
+        completion_tokens=sum(part.completion_tokens for part in parts),
+        requests=sum(part.requests for part in parts),
+        cost_usd=sum(part.cost_usd for part in parts),
+    )
+
+
+def _usage(usage: Any, models: tuple[str, ...], prices: PriceTable) -> Usage:
+    counts = usage if isinstance(usage, Mapping) else {}
+    details = counts.get("prompt_tokens_details")
+    prompt, completion = _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens"))
+    cached = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else 0
+    cost = prices.cost(models, prompt, completion, cached=cached)
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, cost_usd=cost)
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
