@@ -64,14 +64,16 @@ class Plan(BaseModel):
 
     def differences(self, manifest: Manifest) -> list[str]:
         """Why an artefact with `manifest` is stale: one line per changed setting or input; empty if it is not."""
-        lines = [
-            f"{key} was {_short(old)}, is now {_short(new)}"
-            for key, old, new in _changed(manifest.settings, self.settings)
-        ]
+        lines = changed_values(manifest.settings, self.settings)
         for path in sorted({*manifest.inputs, *self.inputs}):
             if manifest.inputs.get(path) != self.inputs.get(path):
                 lines.append(f"{path} has been made again since" if path in manifest.inputs else f"{path} is new")
         return lines
+
+
+def changed_values(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """One line per difference between two trees of values: dotted key, old and new value."""
+    return [f"{key} was {_short(was)}, is now {_short(now)}" for key, was, now in _changed(old, new)]
 
 
 def _changed(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -90,6 +90,16 @@ class OpadpoSection(TrainerSection):
         "The adapter where training starts from the base (`dpo`, `dpo-plain`); else the started one's.",
     )
     loss: LossConfig = Field(default=LossConfig(), description="The loss.")
+    reference: Literal["cached", "on_the_fly"] = setting(
+        "cached",
+        "Where the frozen reference's log-probs come from, never from a second model. `cached`: computed once before"
+        " training and kept in runs/NAME/reference; every later epoch saves its pass under the clean image, and so does"
+        " every later run of the same name from the same start on the same data. `on_the_fly`: computed in each step;"
+        " better for one short run, as there is then nothing to save, and where the disk has no room. With"
+        " `masking.resample: epoch` every epoch has new masked images, which cost one pass each either way; with"
+        " `never` they too are computed once.",
+        outcome=False,
+    )
     use_score_weights: bool = setting(True, "Weigh tokens by their sentence's score in the revised pair.")
     use_image_weights: bool = setting(True, "Weigh tokens by their sentence's error type in the image pair.")
     masking: MaskingSection = setting(MaskingSection(), "The masked image.")

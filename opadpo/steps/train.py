@@ -155,13 +155,17 @@ def _job(workspace: Workspace, plan: Plan, name: str, what: plans.Variant, pin: 
 
 
 def _continue_or_clear(plan: Plan, run: Path) -> None:
-    """Keep the run folder of the same plan; what another plan left is of no use."""
-    from opadpo.training.job import PLAN_FILE
+    """Keep the run folder of the same plan; of what another plan left, only the reference may still be of use."""
+    from opadpo.training.job import PLAN_FILE, REFERENCE_FOLDER
 
     marker = run / PLAN_FILE
     same = marker.exists() and plan.key in marker.read_text(encoding="utf-8")
     if run.exists() and not same:
-        shutil.rmtree(run)
+        for path in run.iterdir():
+            if path.is_dir() and path.name != REFERENCE_FOLDER:
+                shutil.rmtree(path)
+            elif not path.is_dir():
+                path.unlink()
     run.mkdir(parents=True, exist_ok=True)
     if not same:
         atomic_write(marker, json.dumps({"key": plan.key, **plan.model_dump(mode="json")}, indent=2, sort_keys=True))

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from opadpo.hashing import derive_seed
 from opadpo.training.examples import Prompts, Response, TrainingExample
-from opadpo.training.logps import Scored, pad_sequences
+from opadpo.training.logps import Scored, pad_sequences, spread
 from opadpo.training.packing import PackedRow, pack_rows
 
 MASKED = "_masked"
@@ -53,6 +53,10 @@ class ExampleStream(Dataset[Visit]):
         return self.visits[position]
 
 
+StoredLogps = Callable[[Sequence[Visit], Sequence[str]], Tensor]
+"""Visits and names of responses -> their log-probs under the reference, response after response as in a batch."""
+
+
 class Batch(NamedTuple):
     """A micro-batch; responses of `sequences` are grouped by name, in the order of `names`."""
 
@@ -63,6 +67,8 @@ class Batch(NamedTuple):
     """Response -> bool (batch, longest response): where it has tokens."""
     weights: dict[str, Tensor]
     """`generated_score`, `revised_score`, `revised_image` -> (batch, longest response), 0 at padding."""
+    reference: Tensor | None = None
+    """float32 (responses, longest response): log-probs under the reference, 0 at padding; None: not known yet."""
 
     def placed(self, device: torch.device, dtype: torch.dtype) -> "Batch":
         """The batch on a device, its images in the model's data type."""
@@ -71,6 +77,7 @@ class Batch(NamedTuple):
             self.indexes.to(device),
             {name: mask.to(device) for name, mask in self.masks.items()},
             {name: weights.to(device) for name, weights in self.weights.items()},
+            None if self.reference is None else self.reference.to(device),
         )
 
 
@@ -99,6 +106,8 @@ class Collator:
         self.mask_seed = mask_seed
         self.padding_side = padding_side
         self.packing = packing
+        self.reference: StoredLogps | None = None
+        """Where batches take the reference's log-probs from, once they are computed."""
 
     def __call__(self, visits: Sequence[Visit]) -> Batch:
         """One micro-batch."""
@@ -115,7 +124,9 @@ class Collator:
             for name, kind in (("generated", "score"), ("revised", "score"), ("revised", "image"))
             if name in masks
         }
-        return Batch(sequences, torch.tensor([visit.example for visit in visits]), masks, weights)
+        stored = None if self.reference is None else self.reference(visits, self.names)
+        reference = None if stored is None else spread(stored, sequences.response_mask)
+        return Batch(sequences, torch.tensor([visit.example for visit in visits]), masks, weights, reference)
 
     def _apart(
         self,

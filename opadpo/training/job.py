@@ -10,6 +10,7 @@ from opadpo.recipe import Recipe
 from opadpo.recipe.training import OpadpoSection
 
 PLAN_FILE = "plan.json"
+REFERENCE_FOLDER = "reference"
 
 
 class TrainingJob(BaseModel):
@@ -36,7 +37,7 @@ class TrainingJob(BaseModel):
     images: Path
     """What image paths are relative to."""
     run: Path
-    """Checkpoints and metrics."""
+    """Checkpoints, metrics and the reference's log-probs."""
     output: Path
     """Where the finished adapter goes."""
 

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+LANES = 16
+"""float32 numbers in the widest vector of a CPU (AVX-512)."""
+
 CHUNK = 4096
 """Positions whose log-softmax is held in float32 at once."""
 
@@ -104,7 +107,7 @@ def pad_sequences(
     """Put prompts and responses together; nothing is cut."""
     rows = len(prompts)
     lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
-    length, width = max(lengths), max(map(len, responses))
+    length, width = padded_length(lengths), max(map(len, responses))
     input_ids = torch.full((rows, length), pad_token_id)
     attention_mask = torch.zeros((rows, length), dtype=torch.long)
     scored = torch.zeros((rows, length), dtype=torch.bool)
@@ -119,6 +122,16 @@ def pad_sequences(
         response_mask[row, : len(response)] = True
     targets = torch.cat([torch.as_tensor(response, dtype=torch.long) for response in responses])
     return Sequences(input_ids, attention_mask, scored, targets, response_mask, dict(model_inputs))
+
+
+def padded_length(lengths: Sequence[int]) -> int:
+    """Length that sequences of these lengths are padded to together.
+
+    A multiple of the widest vector of float32. Attention kernels sum what does not fill a vector in another order: with
+    full vectors only, padding adds zeros at the end, and a sequence scores the same to the last bit whatever else is in
+    its batch. (GPU kernels copy a mask whose rows are not aligned.)
+    """
+    return -(-max(lengths) // LANES) * LANES
 
 
 def response_logps(model: nn.Module, batch: Scored) -> Tensor:

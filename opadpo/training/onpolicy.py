@@ -5,20 +5,22 @@ another model is so unlikely under the base that its log-ratio can grow for ever
 (paper, section 3): the loss falls and the outputs do not change.
 """
 
+import copy
 import random
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from peft import PeftModel
+from torch import Tensor
 
 from opadpo.hashing import derive_seed
-from opadpo.training.collate import Batch, Collator, Visit
-from opadpo.training.examples import Prompts, TrainingExample
-from opadpo.training.logps import response_logps
-from opadpo.training.policy import POLICY, computing_as, model_dtype
+from opadpo.training.collate import MASKED, Batch, Visit
+from opadpo.training.policy import reference_name
+
+if TYPE_CHECKING:
+    from opadpo.training.opadpo import OpadpoTrainer
 
 SAMPLE = 64
-"""Examples that are measured."""
+"""Examples that are measured, of those that the run visits."""
 
 REASON = (
     "preference optimisation can only raise responses that the starting model already gives some probability to;"
@@ -26,50 +28,40 @@ REASON = (
 )
 
 
-def measure(
-    model: PeftModel,
-    examples: Sequence[TrainingExample],
-    prompts: Prompts,
-    *,
-    start: str | None,
-    seed: int,
-    batch_size: int,
-) -> dict[str, Any]:
+def measure(trainer: "OpadpoTrainer", *, start: str | None, seed: int) -> dict[str, Any]:
     """Mean log-prob per token of each response under the base and under the adapter that training starts from.
 
+    Computed as in training, in the same layout; what the reference's stored log-probs say is read there.
+
     Args:
-        model: with the starting adapter as its policy, not trained yet.
-        examples: of which a seeded sample is taken.
-        prompts: their encoder.
+        trainer: of a run that has not begun.
         start: name of the starting adapter; None if training starts from the base.
         seed: the recipe's.
-        batch_size: examples at a time.
     """
-    chosen = random.Random(derive_seed(seed, "onpolicy")).sample(range(len(examples)), min(SAMPLE, len(examples)))
-    sample = [examples[index] for index in sorted(chosen)]
-    names = tuple(sample[0].responses)
-    collator = Collator(sample, prompts, names)
-    device = next(model.parameters()).device
-    batches: list[Batch] = [
-        collator([Visit(index, 0) for index in range(first, min(first + batch_size, len(sample)))]).placed(
-            device, model_dtype(model)
-        )
-        for first in range(0, len(sample), batch_size)
-    ]
-    under = {}
-    for label, adapter in {"base": None, start: POLICY}.items():
-        if label is not None:
-            with computing_as(model, adapter):
-                under[label] = _means(model, batches, names)
-    return {"under": under, "examples": len(sample), "start": start or "base"}
+    collator = copy.copy(trainer.collator)
+    collator.names = tuple(name for name in collator.names if not name.endswith(MASKED))
+    visited = sorted({visit.example for visit in trainer.train_visits})
+    chosen = sorted(random.Random(derive_seed(seed, "onpolicy")).sample(visited, min(SAMPLE, len(visited))))
+    size = trainer.args.per_device_train_batch_size
+    reference = reference_name(trainer.model)
+    adapters = {"base": None} | ({} if start is None else {start: reference})
+    totals = {label: dict.fromkeys(collator.names, 0.0) for label in adapters}
+    counts = dict.fromkeys(collator.names, 0)
+    for first in range(0, len(chosen), size):
+        batch = collator([Visit(index, 0) for index in chosen[first : first + size]])
+        for name, mask in batch.masks.items():
+            counts[name] += int(mask.sum())
+        for label, adapter in adapters.items():
+            known = batch.reference if adapter == reference else None
+            logps = trainer.logps_under(adapter, batch) if known is None else known
+            for name, values in _by_name(collator.names, logps, batch):
+                totals[label][name] += float(values.double().sum())
+    means = {
+        label: {name: {"mean": total[name] / max(counts[name], 1), "n": counts[name]} for name in collator.names}
+        for label, total in totals.items()
+    }
+    return {"under": means, "examples": len(chosen), "start": start or "base"}
 
 
-def _means(model: PeftModel, batches: Sequence[Batch], names: Sequence[str]) -> dict[str, dict[str, float | int]]:
-    totals = dict.fromkeys(names, 0.0)
-    counts = dict.fromkeys(names, 0)
-    for batch in batches:
-        grouped = response_logps(model, batch.sequences).view(len(names), len(batch.indexes), -1)
-        for name, values in zip(names, grouped, strict=True):
-            totals[name] += float(values.double().sum())
-            counts[name] += int(batch.masks[name].sum())
-    return {name: {"mean": totals[name] / max(counts[name], 1), "n": counts[name]} for name in names}
+def _by_name(names: tuple[str, ...], logps: Tensor, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    return zip(names, logps.view(len(names), len(batch.indexes), -1), strict=True)

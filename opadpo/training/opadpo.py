@@ -1,7 +1,7 @@
 """Second stage, OPA-DPO, and the ablations from the base: the policy against its frozen starting point."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from opadpo.errors import StepFailed
 from opadpo.hashing import derive_seed
 from opadpo.models.families.base import Processing
 from opadpo.recipe.training import OpadpoSection
-from opadpo.training.collate import MASKED, Batch, ImageMask
+from opadpo.training.collate import MASKED, Batch, ExampleStream, ImageMask, Visit
 from opadpo.training.logps import response_logps
 from opadpo.training.loss import (
     Logps,
@@ -25,6 +25,7 @@ from opadpo.training.loss import (
 from opadpo.training.loss_inputs import Values
 from opadpo.training.masking import mask_image
 from opadpo.training.policy import computing_as, reference_name
+from opadpo.training.reference import Part
 from opadpo.training.trainer import Output, StageTrainer
 
 START_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -51,7 +52,7 @@ class OpadpoTrainer(StageTrainer):
         return loss_counts(masks, weights, self.section.loss, has_masked=self.has_masked, pad_to=width)
 
     def batch_output(self, model: nn.Module, batch: Batch, width: int) -> LossOutput:
-        """Five log-probs under the reference without gradients, then five under the policy, and the loss."""
+        """Five log-probs under the reference, stored or without gradients, then five under the policy, and the loss."""
         reference = self._reference(batch)
         policy = self._logps(response_logps(model, batch.sequences), batch)
         return self._loss(policy, reference, batch, width)
@@ -93,7 +94,30 @@ class OpadpoTrainer(StageTrainer):
                 remedy="this is a fault of the program: report it with the recipe",
             )
 
+    @property
+    def train_visits(self) -> list[Visit]:
+        """All visits of the run, over all processes, in order."""
+        return cast("ExampleStream", self.train_dataset).visits
+
+    def parts(self) -> list[Part]:
+        """What is visited, in the micro-batches of `train` and `evaluate`."""
+        micro, processes = self.args.per_device_train_batch_size, self.args.world_size
+        parts = [Part(self.collator, _split(self.train_visits, micro))]
+        if self.eval_collator is not None:
+            shares = [self.held_out_visits(process) for process in range(processes)]
+            size = self.args.per_device_eval_batch_size
+            parts.append(Part(self.eval_collator, [batch for share in shares for batch in _split(share, size)]))
+        return parts
+
+    def logps_under(self, adapter: str | None, batch: Batch) -> Tensor:
+        """Log-probs of a batch as the collator gives it, under an adapter or the base, computed as in training."""
+        prepared = self._prepare_inputs(batch)
+        with self.accelerator.autocast(), computing_as(self.model, adapter):
+            return response_logps(self.model, prepared.sequences)
+
     def _reference(self, batch: Batch) -> Logps:
+        if batch.reference is not None:
+            return self._logps(batch.reference, batch)
         with computing_as(self.model, reference_name(self.model)):
             return self._logps(response_logps(self.model, batch.sequences), batch)
 
@@ -140,6 +164,10 @@ def image_mask(section: OpadpoSection, processing: Processing) -> ImageMask:
         return family.with_pixels(processing, inputs, pixels)
 
     return mask
+
+
+def _split(visits: Sequence[Visit], size: int) -> list[Sequence[Visit]]:
+    return [visits[first : first + size] for first in range(0, len(visits), size)]
 
 
 def _masks(batch: Batch) -> Masks:

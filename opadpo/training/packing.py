@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from opadpo.errors import UserError
-from opadpo.training.logps import CHUNK, spread
+from opadpo.training.logps import CHUNK, padded_length, spread
 
 if TYPE_CHECKING:
     from opadpo.models.families.base import Family, Processing
@@ -129,7 +129,7 @@ def pack_rows(
         padding_side: where.
     """
     lengths = [len(row.prompt) + sum(map(len, row.responses)) for row in rows]
-    shape = (len(rows), max(lengths))
+    shape = (len(rows), padded_length(lengths))
     input_ids, segments = torch.full(shape, pad_token_id), torch.full(shape, PADDING)
     offsets, needed = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
     places: list[list[Tensor]] = []

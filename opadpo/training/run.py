@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,12 +16,13 @@ from opadpo.damage import damaged
 from opadpo.errors import DataError, StepFailed, disk_errors
 from opadpo.files import atomic_write
 from opadpo.hashing import derive_seed
-from opadpo.models.adapters import check_fits
+from opadpo.models.adapters import adapter_digest, check_fits
 from opadpo.models.families.base import Processing
 from opadpo.models.loading import choose_device, load_model, load_processing
 from opadpo.processes.here import first_process, processes_here, wait_for_all
 from opadpo.processes.serving import Service
 from opadpo.progress import Progress, SilentProgress, Task
+from opadpo.recipe import outcome
 from opadpo.recipe.training import OpadpoSection, TrainerSection
 from opadpo.records import PreferenceExample
 from opadpo.training.arguments import check_trainer, number_of_updates, training_arguments
@@ -34,12 +36,13 @@ from opadpo.training.examples import (
     context_length,
     prepare_examples,
 )
-from opadpo.training.job import TrainingJob, TrainingOutcome
+from opadpo.training.job import REFERENCE_FOLDER, TrainingJob, TrainingOutcome
 from opadpo.training.onpolicy import measure
 from opadpo.training.opa import OpaTrainer
 from opadpo.training.opadpo import OpadpoTrainer, image_mask, mask_seeds, opadpo_names
 from opadpo.training.packing import check_attention
-from opadpo.training.policy import continued_adapter, fresh_adapter, save_adapter
+from opadpo.training.policy import continued_adapter, fresh_adapter, reference_name, save_adapter
+from opadpo.training.reference import data_digest, fill
 from opadpo.training.reporting import METRICS_FILE, Reporter, cut_metrics
 from opadpo.training.trainer import RunSettings, StageTrainer
 
@@ -80,9 +83,12 @@ def run_job(job: TrainingJob, progress: Progress) -> TrainingOutcome:
     try:
         model = load_model(job.pin, job.recipe, training=True)
         wrapped = _with_adapter(job, model, prepared.processing)
-        if job.stage == "opadpo":
-            _measure_onpolicy(job, wrapped, prepared, section)
         trainer, done = _trainer(job, section, wrapped, prepared, device)
+        rows = {}
+        if isinstance(trainer, OpadpoTrainer):
+            if trainer.section.reference == "cached":
+                rows = _fill_reference(job, trainer, prepared, progress)
+            _measure_onpolicy(job, trainer, prepared)
         updates = trainer.args.max_steps
         with _task(progress, f"train {job.name}", updates, done) as task:
             trainer.add_callback(_reporter(job, section, prepared, task))
@@ -100,6 +106,7 @@ def run_job(job: TrainingJob, progress: Progress) -> TrainingOutcome:
             "held_out": len(prepared.held_out),
             "updates": updates,
             "resumed_from": done,
+            **rows,
         },
         dropped=dict(Counter(item.reason for item in prepared.left_out)),
         figures=_last_metrics(job.run / METRICS_FILE),
@@ -191,18 +198,38 @@ def _with_adapter(job: TrainingJob, model: Any, processing: Processing) -> Any:
     return fresh_adapter(model, job.pin, processing.family, lora, job.recipe.seed)
 
 
-def _measure_onpolicy(job: TrainingJob, model: Any, prepared: Prepared, section: TrainerSection) -> None:
+def _fill_reference(job: TrainingJob, trainer: OpadpoTrainer, prepared: Prepared, progress: Progress) -> dict[str, int]:
+    recipe, section, names = job.recipe, trainer.section, trainer.collator.names
+    made_from = {
+        "start": "base" if job.start_folder is None else adapter_digest(job.start_folder),
+        "base": job.pin.digest,
+        "data": data_digest([*prepared.train, *prepared.held_out], names),
+        "seed": recipe.seed,
+        "responses": list(names),
+        "model": outcome(recipe.model),
+        "device": trainer.args.device.type,
+        "precision": section.precision,
+        "packing": section.packing,
+        "masking": section.masking.model_dump(mode="json"),
+        "prompt": outcome(recipe.prompt),
+        "image": outcome(recipe.image),
+    }
+    return fill(
+        job.run / REFERENCE_FOLDER,
+        made_from,
+        trainer.parts(),
+        partial(trainer.logps_under, reference_name(trainer.model)),
+        progress=progress,
+        name=job.name,
+        workers=trainer.args.dataloader_num_workers,
+    )
+
+
+def _measure_onpolicy(job: TrainingJob, trainer: OpadpoTrainer, prepared: Prepared) -> None:
     path = job.run / ONPOLICY_FILE
     if first_process() and not path.exists():
-        values = measure(
-            model,
-            prepared.train,
-            prepared.prompts,
-            start=None if job.start_folder is None else job.start,
-            seed=job.recipe.seed,
-            batch_size=min(section.micro_batch_size, section.batch_size),
-        )
-        atomic_write(path, json.dumps(values, indent=2))
+        start = None if job.start_folder is None else job.start
+        atomic_write(path, json.dumps(measure(trainer, start=start, seed=job.recipe.seed), indent=2))
 
 
 def _trainer(

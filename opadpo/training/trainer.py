@@ -221,8 +221,7 @@ class StageTrainer(Trainer):
         collator = self.eval_collator
         if collator is None:
             raise ValueError("no held-out examples")
-        visits = [Visit(index, 0) for index in range(len(collator.examples))]
-        own = visits[self.args.process_index :: self.args.world_size]
+        own = self.held_out_visits(self.args.process_index)
         width = self.settings.pad_to or max(example.longest_response for example in collator.examples)
         sums: Values = {}
         counts: Values = {}
@@ -237,6 +236,11 @@ class StageTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self._window_start = time.monotonic()
         return metrics
+
+    def held_out_visits(self, process: int) -> list[Visit]:
+        """The share of a process in the held-out examples."""
+        count = len(self.eval_collator.examples) if self.eval_collator is not None else 0
+        return [Visit(index, 0) for index in range(process, count, self.args.world_size)]
 
     # -- checkpoints -------------------------------------------------------------------------------------------
 

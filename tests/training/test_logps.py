@@ -23,14 +23,15 @@ PROMPT = [1, *[3] * tiny_llava.IMAGE_TOKENS, 40, 41]
 
 def test_tensors_of_a_batch():
     batch = pad_sequences([[1, 7], [1, 8, 9]], [[4, 5, 2], [6]], {}, pad_token_id=0)
-    assert batch.input_ids.tolist() == [[1, 7, 4, 5, 2], [1, 8, 9, 6, 0]]
-    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
-    assert batch.scored.long().tolist() == [[0, 1, 1, 1, 0], [0, 0, 1, 0, 0]]
+    more = [0] * 11  # up to a multiple of the vector's width
+    assert batch.input_ids.tolist() == [[1, 7, 4, 5, 2, *more], [1, 8, 9, 6, 0, *more]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1, *more], [1, 1, 1, 1, 0, *more]]
+    assert batch.scored.long().tolist() == [[0, 1, 1, 1, 0, *more], [0, 0, 1, 0, 0, *more]]
     assert batch.targets.tolist() == [4, 5, 2, 6]
     assert batch.response_mask.long().tolist() == [[1, 1, 1], [1, 0, 0]]
     left = pad_sequences([[1, 7], [1, 8, 9]], [[4, 5, 2], [6]], {}, pad_token_id=0, padding_side="left")
-    assert left.input_ids.tolist() == [[1, 7, 4, 5, 2], [0, 1, 8, 9, 6]]
-    assert left.scored.long().tolist() == [[0, 1, 1, 1, 0], [0, 0, 0, 1, 0]]
+    assert left.input_ids.tolist() == [[*more, 1, 7, 4, 5, 2], [*more, 0, 1, 8, 9, 6]]
+    assert left.scored.long().tolist() == [[*more, 0, 1, 1, 1, 0], [*more, 0, 0, 0, 1, 0]]
     assert left.targets.tolist() == batch.targets.tolist()
 
 

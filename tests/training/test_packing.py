@@ -287,17 +287,18 @@ def test_tensors_of_a_batch(tmp_path):
     processing = load("llava", tmp_path).processing
     rows = [PackedRow([1, 7], [[4, 5, 2], [6]]), PackedRow([1, 8, 9], [[], [5, 2]])]
     batch = pack_rows(rows, [(0, 0), (1, 0), (0, 1), (1, 1)], {}, processing=processing, pad_token_id=0)
-    assert batch.input_ids.tolist() == [[1, 7, 4, 5, 2, 6], [1, 8, 9, 5, 2, 0]]
-    assert batch.segments.tolist() == [[0, 0, 1, 1, 1, 2], [0, 0, 0, 2, 2, -1]]
-    assert batch.offsets.tolist() == [[0, 1, 0, 1, 2, 0], [0, 1, 2, 0, 1, 0]]
-    assert batch.needed.long().tolist() == [[0, 1, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0]]
+    more, none = [0] * 10, [-1] * 10  # up to a multiple of the vector's width
+    assert batch.input_ids.tolist() == [[1, 7, 4, 5, 2, 6, *more], [1, 8, 9, 5, 2, 0, *more]]
+    assert batch.segments.tolist() == [[0, 0, 1, 1, 1, 2, *none], [0, 0, 0, 2, 2, -1, *none]]
+    assert batch.offsets.tolist() == [[0, 1, 0, 1, 2, 0, *more], [0, 1, 2, 0, 1, 0, *more]]
+    assert batch.needed.long().tolist() == [[0, 1, 1, 1, 0, 0, *more], [0, 0, 1, 1, 0, 0, *more]]
     assert batch.sources.tolist() == [0, 1, 2, 0, 3, 4]
     assert batch.targets.tolist() == [4, 5, 2, 6, 5, 2]
     assert batch.response_mask.long().tolist() == [[1, 1, 1], [0, 0, 0], [1, 0, 0], [1, 1, 0]]
     assert batch.tokens == 5 + 3 + 3 + 5
     left = pack_rows(rows, [(1, 1)], {}, processing=processing, pad_token_id=0, padding_side="left")
-    assert left.input_ids.tolist() == [[1, 7, 4, 5, 2, 6], [0, 1, 8, 9, 5, 2]]
-    assert left.segments.tolist() == [[0, 0, 1, 1, 1, 2], [-1, 0, 0, 0, 2, 2]]
+    assert left.input_ids.tolist() == [[*more, 1, 7, 4, 5, 2, 6], [*more, 0, 1, 8, 9, 5, 2]]
+    assert left.segments.tolist() == [[*none, 0, 0, 1, 1, 1, 2], [*none, -1, 0, 0, 0, 2, 2]]
 
 
 def test_logits_of_a_position_serve_several_tokens():

@@ -53,8 +53,14 @@ def test_two_processes_give_what_one_gives(trainable):
     settings = {"max_steps": 2, "micro_batch_size": 1, "eval_share": 0.2, "eval_steps": 2}
     shared = [f"train.opadpo.{key}={value}" for key, value in settings.items()]
     one, two = trainable.open(*shared), trainable.open(*shared, "train.processes=2")
+    counts = {}
     for name, workspace in (("one", one), ("two", two)):
-        train(workspace, "opadpo", name=name, progress=SilentProgress())
+        counts[name] = train(workspace, "opadpo", name=name, progress=SilentProgress()).counts
+    assert counts["one"] == counts["two"]
+    assert counts["two"]["reference_computed"] == 2 * (8 + 2)  # visits, and held-out examples
+    shards = sorted((two.run("two") / "reference").glob("*.rows"))
+    assert [path.name for path in shards] == ["process-00000.rows", "process-00001.rows"]
+    assert all(path.stat().st_size > 1000 for path in shards)
     launched = launch(one, "train", "opadpo", "--name", "launched")
     assert launched.returncode == 0, launched.stderr
     assert launched.stdout.count("done in") == 1

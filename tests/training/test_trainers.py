@@ -76,7 +76,10 @@ def interrupt():
 def test_before_the_first_update_nothing_has_moved(trainable):
     workspace = trainable.open()
     result = run(workspace, "start")
-    assert result.counts == {"examples": 12, "held_out": 0, "updates": 4, "resumed_from": 0}
+    assert result.counts == {
+        "examples": 12, "held_out": 0, "updates": 4, "resumed_from": 0,
+        "reference_computed": 12 + 16, "reference_reused": 0,
+    }  # fmt: skip
     first, *later = metrics(workspace, "start")
     assert first["loss"] == pytest.approx(6.4 * math.log(2), abs=1e-5)
     assert first["kl"] == first["rewards/margins"] == first["rewards/accuracies"] == 0
