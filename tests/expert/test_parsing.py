@@ -27,6 +27,10 @@ DELETED = verdict(2, "", action="delete", score=1, error_type="image_recognition
 EXPECTED = Decision("edited", "A blue dog runs.", 2, "image_recognition_error", ["red dog -> blue dog"], "It is blue.")
 
 
+def without(entry: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in names}
+
+
 def problems(*verdicts: dict[str, Any], **fields: Any) -> str:
     return " | ".join(read_answer(answer(*verdicts, **fields), SENTENCES).problems)
 
@@ -59,6 +63,18 @@ PLAIN = answer(KEPT, EDITED)
         answer({**KEPT, "revised": "A cat  sits on a mat."}, {**EDITED, "objects": "red dog → blue dog"}),
         PLAIN.replace("It is blue.", "It is\nblue."),
         json.dumps({k: v for k, v in json.loads(PLAIN).items() if k == "sentences"}),
+        json.dumps(json.loads(PLAIN)["sentences"]),
+        f"Here are my verdicts: {json.dumps([KEPT, EDITED])} Anything else?",
+        json.dumps({"sentences": {"1": without(KEPT, "index"), "2": without(EDITED, "index")}}),
+        json.dumps({"Answer": {"Sentences": [KEPT, EDITED]}}),
+        answer(KEPT, KEPT, EDITED),
+        answer({**KEPT, "index": 0}, {**EDITED, "index": 1}),
+        answer(KEPT, {**without(EDITED, "error_type", "index"), "errorType": "Image-Recognition error", "Number": 2}),
+        answer(KEPT, {**without(EDITED, "revised"), "Revised Sentence": "A blue dog runs."}),
+        answer({**KEPT, "score": "4/4"}, {**EDITED, "score": "2 out of 4"}),
+        answer(without(KEPT, "action"), without(EDITED, "action")),
+        answer({**KEPT, "original": SENTENCES[0]}, {**EDITED, "original_sentence": f"[2] {SENTENCES[1]}"}),
+        answer(KEPT, {**EDITED, "comment": "I am sure."}),
     ],
 )
 def test_what_can_only_mean_one_thing_is_understood(text: str) -> None:
@@ -71,7 +87,12 @@ def test_what_can_only_mean_one_thing_is_understood(text: str) -> None:
     ("verdicts", "words"),
     [
         ([KEPT], "no entry for sentence 2"),
-        ([KEPT, KEPT, EDITED], "sentence 1 is there twice"),
+        ([KEPT, {**KEPT, "reason": "so"}, EDITED], "sentence 1 is there twice, and not alike"),
+        ([{**KEPT, "index": 0}, EDITED], "index 0: there is no such sentence"),
+        ([KEPT, without(EDITED, "action", "revised")], "action must be keep, rewrite or delete; seen null"),
+        ([KEPT, without(EDITED, "score")], "score must be 1, 2, 3 or 4; seen null"),
+        ([KEPT, {**EDITED, "original": "A bird flies."}], "sentence 2: its original is not that sentence"),
+        ([{**EDITED, "index": 1}, {**KEPT, "index": 2}], "sentence 1: its new text is sentence 2 rewritten"),
         ([KEPT, EDITED, verdict(3, "x")], "index 3: there is no such sentence"),
         ([KEPT, {**EDITED, "index": None}], "no sentence number"),
         ([{**KEPT, "revised": "A dog sits on a mat."}, EDITED], "kept with score 4, but the revised text differs"),
@@ -127,6 +148,21 @@ def test_reading_never_raises(value: Any) -> None:
     for text in (json.dumps(value), json.dumps({"sentences": value, "added": value}), str(value)):
         reading = read_answer(text, SENTENCES)
         assert reading.problems or len(reading.decisions) == 2
+
+
+def test_an_answer_about_other_sentences_is_a_problem_in_every_entry() -> None:
+    others = ["Two men ride bicycles.", "They wear helmets."]
+    reading = read_answer(answer(*(verdict(i, text) for i, text in enumerate(others, 1))), SENTENCES)
+    assert len(reading.problems) == 2
+    assert all("differs; keep it letter by letter" in problem for problem in reading.problems)
+
+
+def test_a_wholly_new_sentence_and_repeated_ones_are_no_mix_up() -> None:
+    new = {**EDITED, "revised": "Nothing else can be seen there."}
+    assert read_answer(answer(KEPT, new), SENTENCES).problems == []
+    twice = [SENTENCES[1], SENTENCES[1]]
+    both = answer({**EDITED, "index": 1}, {**EDITED, "index": 2})
+    assert read_answer(both, twice).problems == []
 
 
 def test_the_request_shows_numbered_sentences_and_no_foreign_tags() -> None:
