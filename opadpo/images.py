@@ -28,6 +28,10 @@ _KEPT = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 """Formats that browsers and expert servers take as they are -> extension; the others are stored as PNG.
 MPO is what Pillow calls a JPEG file with a second picture behind the first."""
 
+MAX_ASPECT = 199
+"""Longer side over shorter. Some models refuse 200; others scale the shorter side to theirs, so that a ribbon of pixels
+would take gigabytes."""
+
 _ORIENTATION = 0x0112
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_BIT_DEPTH = 24
@@ -66,7 +70,7 @@ def check_header(data: bytes, max_pixels: int) -> None:
     """Check format and size without decoding pixels: a thousand times faster than `load_image`.
 
     Raises:
-        ImageProblem: if this is no image, or one with more pixels than `max_pixels`.
+        ImageProblem: if this is no image, one with more pixels than `max_pixels`, or a ribbon (`MAX_ASPECT`).
     """
     with _open(data, max_pixels):
         pass
@@ -85,7 +89,7 @@ def load_image(data: bytes, max_pixels: int) -> CheckedImage:
             pad images to squares.
 
     Raises:
-        ImageProblem: if this is no image, too large, truncated or damaged.
+        ImageProblem: if this is no image, too large, a ribbon (`MAX_ASPECT`), truncated or damaged.
     """
     with _open(data, max_pixels) as image:
         kept = _KEPT.get(image.format or "")
@@ -139,6 +143,9 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     if width * height > max_pixels or max(width, height) ** 2 > 4 * max_pixels:
         image.close()
         raise ImageProblem(f"too large: {width} x {height} pixels, image.max_pixels is {max_pixels}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        image.close()
+        raise ImageProblem(f"too elongated: {width} x {height} pixels, the sides may differ {MAX_ASPECT} times")
     return image
 
 

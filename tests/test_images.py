@@ -161,9 +161,30 @@ def test_the_limit_is_exact_and_counts_the_square_that_models_pad_to() -> None:
     assert load_image(data, 5000).changed is None
     with pytest.raises(ImageProblem, match="too large"):
         load_image(data, 4999)
-    ribbon = encoded(Image.new("RGB", (3000, 1)), "PNG")
-    with pytest.raises(ImageProblem, match="too large: 3000 x 1"):
+    ribbon = encoded(Image.new("RGB", (300, 2)), "PNG")
+    with pytest.raises(ImageProblem, match="too large: 300 x 2"):
         load_image(ribbon, 5000)
+
+
+@pytest.mark.parametrize("size", [(199, 1), (1, 199), (1, 1), (398, 2)])
+def test_thin_images_are_kept_up_to_a_limit(size: tuple[int, int]) -> None:
+    checked = load_image(encoded(Image.new("RGB", size, "red"), "PNG"), LIMIT)
+    assert (checked.width, checked.height, checked.changed) == (*size, None)
+    wider = Image.new("RGB", tuple(side if side < 3 else side + 2 for side in size), "red")
+    if max(size) > 3:
+        for check in (check_header, load_image):
+            with pytest.raises(ImageProblem, match=r"too elongated: .* pixels, the sides may differ 199 times"):
+                check(encoded(wider, "PNG"), LIMIT)
+
+
+def test_a_palette_with_a_transparent_colour_shows_white_there() -> None:
+    image = Image.new("P", (4, 2), 0)
+    image.putpalette([200, 0, 0, 0, 0, 200])
+    image.putpixel((3, 1), 1)
+    checked = load_image(encoded(image, "PNG", transparency=1), LIMIT)
+    assert checked.changed == "transparency: laid on white"
+    assert decoded(checked.data)[1, 3].tolist() == [255, 255, 255]
+    assert decoded(checked.data)[0, 0].tolist() == [200, 0, 0]
 
 
 @pytest.mark.parametrize(

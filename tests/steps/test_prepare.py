@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from PIL import Image
 from source_data import image_bytes, make_workspace, rlaifv_rows, write_parquet
 
 from opadpo.errors import Busy, DataError, DiskFull, ModelError
@@ -144,12 +146,16 @@ def test_the_result_depends_on_data_and_seed_and_not_on_files_and_order(new_work
 def test_every_unusable_row_is_listed_with_its_reason(new_workspace, tmp_path) -> None:
     rows = rlaifv_rows(60)
     truncated = image_bytes(901)[:-300]
+    buffer = io.BytesIO()
+    Image.new("RGB", (400, 1)).save(buffer, format="PNG")
+    ribbon = buffer.getvalue()
     bad: list[tuple[dict, str, str]] = [
         ({"image": {"bytes": b"no image at all", "path": "x"}}, "broken image", "not a readable image"),
         ({"image": {"bytes": truncated, "path": "x"}}, "broken image", "cannot be decoded"),
         ({"image": {"bytes": None, "path": None}}, "no image", "empty"),
         ({"image": {"bytes": None, "path": "nowhere.png"}}, "no image", "nowhere.png"),
         ({"image": {"bytes": image_bytes(902, side=2000, kind="JPEG"), "path": "x"}}, "broken image", "too large"),
+        ({"image": {"bytes": ribbon, "path": "x"}}, "broken image", "too elongated: 400 x 1"),
         ({"question": " <image>\n"}, "no question", "empty"),
         ({"chosen": None}, "no reference", "empty"),
         ({}, "duplicate", "rows.parquet, row"),
