@@ -170,7 +170,8 @@ def test_the_limit_is_exact_and_counts_the_square_that_models_pad_to() -> None:
 def test_thin_images_are_kept_up_to_a_limit(size: tuple[int, int]) -> None:
     checked = load_image(encoded(Image.new("RGB", size, "red"), "PNG"), LIMIT)
     assert (checked.width, checked.height, checked.changed) == (*size, None)
-    wider = Image.new("RGB", tuple(side if side < 3 else side + 2 for side in size), "red")
+    width, height = (side if side < 3 else side + 2 for side in size)
+    wider = Image.new("RGB", (width, height), "red")
     if max(size) > 3:
         for check in (check_header, load_image):
             with pytest.raises(ImageProblem, match=r"too elongated: .* pixels, the sides may differ 199 times"):

@@ -21,7 +21,8 @@ from opadpo.llm.asking import Asker
 from opadpo.llm.client import ChatClient
 from opadpo.llm.requests import Failure, Picture
 from opadpo.llm.store import RequestStore
-from opadpo.recipe.sections import EndpointSection, ReviseSection
+from opadpo.recipe.endpoints import EndpointSection
+from opadpo.recipe.sections import ReviseSection
 from opadpo.records import Revision
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)

@@ -173,9 +173,40 @@ def test_every_unusable_row_is_listed_with_its_reason(new_workspace, tmp_path) -
     assert dropped[-1]["reason"] == "duplicate"
     for entry, (_, _, detail) in zip(dropped, bad, strict=True):
         assert detail in entry["detail"]
-    assert result.dropped == {"broken image": 3, "no image": 2, "no question": 1, "no reference": 1, "duplicate": 1}
+    assert result.dropped == {"broken image": 4, "no image": 2, "no question": 1, "no reference": 1, "duplicate": 1}
     assert result.counts["train"] + result.counts["heldout"] == 60
     assert result.warnings == []
+
+
+def test_images_of_every_kind_are_stored_as_browsers_and_models_read_them(new_workspace, tmp_path) -> None:
+    rows = rlaifv_rows(12)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wide = Image.new("RGB", (60, 40), (200, 30, 30))
+    odd: list[tuple[str, Image.Image, str, dict]] = [
+        ("JPEG", wide.convert("CMYK"), "png", {}),
+        ("PNG", Image.new("I;16", (60, 40), 40_000), "png", {}),
+        ("GIF", wide, "png", {"save_all": True, "append_images": [Image.new("RGB", (60, 40), "blue")]}),
+        ("JPEG", wide.rotate(90, expand=True), "png", {"exif": exif}),
+        ("PNG", wide.quantize(2), "png", {"transparency": 0}),
+        ("PNG", Image.new("RGB", (60, 1), (200, 30, 30)), "png", {}),
+    ]
+    for row, (kind, image, _, options) in zip(rows, odd, strict=False):
+        buffer = io.BytesIO()
+        image.save(buffer, format=kind, **options)
+        row["image"]["bytes"] = buffer.getvalue()
+    path = write_parquet(tmp_path / "rows.parquet", rows)
+    workspace = new_workspace({"kind": "rlaifv", "path": str(path)}, subsets=1, subset_size=12, heldout_size=0)
+    assert run(workspace).dropped == {}
+    stored = {p.extra["idx"]: workspace.prompts / p.image_file for p in prompts_of(workspace)}
+    for row, (_, image, extension, _) in zip(rows, odd, strict=False):
+        file = stored[row["idx"]]
+        picture = open_rgb(file)
+        assert file.suffix == f".{extension}"
+        assert picture.size == (60, min(image.size)) if 1 in image.size else (60, 40)
+        red, _, blue = picture.getpixel((30, picture.height // 2))  # type: ignore[misc]  # RGB
+        assert red > 100
+        assert blue < 100 or red == blue
 
 
 def test_a_row_with_a_broken_image_is_replaced_by_one_of_the_same_origin(new_workspace, tmp_path, rlaifv) -> None:
