@@ -5,7 +5,7 @@ from html import escape
 from urllib.parse import urlencode
 
 from opadpo.errors import OpadpoError
-from opadpo.records import Revision, SentenceReview
+from opadpo.records import Revision
 from opadpo.text.worddiff import word_diff
 
 BRAND = (
@@ -38,11 +38,11 @@ def badge(state: str) -> str:
     return f'<span class="o-badge {escape(state)}">{escape(state)}</span>'
 
 
-def score_chip(sentence: SentenceReview) -> str:
+def score_chip(score: int | None) -> str:
     """The score of a sentence; a plus sign for an added one."""
-    if sentence.score is None:
+    if score is None:
         return '<span class="o-score added"><span class="sr">added</span>+</span>'
-    return f'<span class="o-score s{sentence.score}"><span class="sr">score </span>{sentence.score}</span>'
+    return f'<span class="o-score s{score}"><span class="sr">score </span>{score}</span>'
 
 
 def diff(before: str, after: str) -> str:
@@ -59,7 +59,9 @@ def sentences(revision: Revision) -> str:
             filter(None, [sentence.error_type.replace("_", " "), ", ".join(sentence.objects), sentence.reason])
         )
         note = f'<span class="why">{escape(why)}</span>' if sentence.kind != "kept" else ""
-        rows.append(f"<li>{score_chip(sentence)}<div>{diff(sentence.original, sentence.revised)}{note}</div></li>")
+        rows.append(
+            f"<li>{score_chip(sentence.score)}<div>{diff(sentence.original, sentence.revised)}{note}</div></li>"
+        )
     return f'<ol class="o-sentences">{"".join(rows)}</ol>'
 
 

@@ -23,25 +23,24 @@ def create(workspace: Workspace) -> FastAPI:
     import gradio as gr
 
     from app.api import errors, review
-    from app.library import Library
     from app.pages import rollouts, state
     from app.theme import ASSETS, CSS, theme
     from opadpo.plots import FIGURES
     from opadpo.review.desk import Desk
 
-    library = Library(workspace)
+    desk = Desk(workspace)
     api = FastAPI(title="opadpo", docs_url=None, redoc_url=None, openapi_url=None)
     errors.install(api)
-    api.include_router(review.router(Desk(workspace)))
+    api.include_router(review.router(desk))
 
     @api.get("/images")
     def image(prompt: str) -> FileResponse:
         """The image of a prompt, by the prompt's id only."""
         try:
-            record = library.prompt(prompt)
+            record = desk.catalogue.prompt(prompt)
         except UserError as error:  # damaged prompts or rollouts; the page itself says what to do
             raise HTTPException(404, "no such image in this workspace") from error
-        path = workspace.prompts / record.image_file if record else None
+        path = workspace.prompts / record["image_file"] if record else None
         if path is None or not path.is_file() or workspace.prompts not in path.resolve().parents:
             raise HTTPException(404, "no such image in this workspace")
         return FileResponse(
@@ -58,10 +57,10 @@ def create(workspace: Workspace) -> FastAPI:
 
     with gr.Blocks(title=f"{workspace.root.name} - opadpo", analytics_enabled=False) as pages:
         gr.Navbar(visible=False)
-        state.build(library, pages)
+        state.build(workspace, pages)
     with pages.route("Rollouts", "/rollouts"):
         gr.Navbar(visible=False)
-        rollouts.build(library, pages)
+        rollouts.build(desk, pages)
     script = f"<script>{(ASSETS / 'app.js').read_text(encoding='utf-8')}</script>"
     with warnings.catch_warnings():
         # Gradio says that several pages switch server-side rendering off, also to those who did so themselves.

@@ -13,14 +13,18 @@ from opadpo.errors import WorkspaceError, disk_errors
 _MANY_FILES = 64
 
 
-def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part, even after a power cut."""
-    data = content.encode() if isinstance(content, str) else content
+def atomic_write(path: Path, content: str | bytes | Iterator[str]) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part, even after a power cut.
+
+    What is too large for memory comes as an iterator of its parts.
+    """
+    parts = (content,) if isinstance(content, str | bytes) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            for part in parts:
+                stream.write(part.encode() if isinstance(part, str) else part)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)

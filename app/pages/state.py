@@ -6,7 +6,6 @@ from html import escape
 
 import gradio as gr
 
-from app.library import Library
 from app.markup import badge, body, header
 from opadpo.errors import OpadpoError
 from opadpo.plots import FIGURES
@@ -14,18 +13,18 @@ from opadpo.steps.status import ArtefactStatus, status
 from opadpo.workspace import Workspace
 
 
-def build(library: Library, page: gr.Blocks) -> None:
+def build(workspace: Workspace, page: gr.Blocks) -> None:
     """Draw the tab inside an open page."""
-    gr.HTML(header("Workspace", library.workspace.root.name), apply_default_css=False)
+    gr.HTML(header("Workspace", workspace.root.name), apply_default_css=False)
     content = gr.HTML(apply_default_css=False, elem_id="state")
-    page.load(lambda: render(library), None, content, show_progress="hidden", api_visibility="private")
-    gr.Timer(5).tick(lambda: render(library), None, content, show_progress="hidden", api_visibility="private")
+    page.load(lambda: render(workspace), None, content, show_progress="hidden", api_visibility="private")
+    gr.Timer(5).tick(lambda: render(workspace), None, content, show_progress="hidden", api_visibility="private")
 
 
-def render(library: Library) -> str:
+def render(workspace: Workspace) -> str:
     """The state as HTML; a mistake in the recipe is shown in its place."""
     try:
-        workspace = Workspace.open(library.workspace.root)
+        workspace = Workspace.open(workspace.root)
         return body(f'<main class="o-state">{_artefacts(workspace)}{_figures(workspace)}</main>')
     except OpadpoError as error:
         return body(f'<main class="o-state"><pre class="panel o-next">{escape(str(error))}</pre></main>')

@@ -84,8 +84,7 @@ class Catalogue:
 
     def reader(self, name: str) -> Reader:
         """A reviewer, and what is going on now."""
-        places = self.store.places
-        return Reader(name, places.busyness(), places.skipped(name))
+        return Reader(name, *self.store.places.around(name))
 
     def find(self, filters: Filters, reader: Reader) -> tuple[Columns, Found]:
         """The records that match, in order, as a reviewer sees them."""

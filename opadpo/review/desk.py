@@ -266,14 +266,14 @@ class Desk:
         place = catalogue.place(columns, rollout_id)
         rollout = catalogue.rollout(rollout_id)
         prompt = catalogue.prompt(rollout["prompt_id"]) or {}
-        history = catalogue.store.history(rollout_id)
-        current = catalogue.store.current(rollout_id)
-        draft = catalogue.store.places.draft(reader.name, rollout_id)
+        dossier = catalogue.store.dossier(rollout_id, reader.name)
+        history, current, draft = dossier.history, dossier.current, dossier.draft
         at = {name for name in reader.busyness.drafts.get(rollout_id, {}) if name != reader.name}
         if (holder := reader.busyness.claims.get(rollout_id, reader.name)) != reader.name:
             at.add(holder)
         before, after = found.neighbour(place, -1), found.neighbour(place, 1)
         return DeskRecord(
+            me=reader.name,
             rollout=rollout,
             prompt={**prompt, "image": f"/images?{urlencode({'prompt': rollout['prompt_id']})}"},
             expert=next((r for r in reversed(history) if r.author_kind != "human"), None),
@@ -284,7 +284,7 @@ class Desk:
             in_review_by=sorted(at),
             draft=_own_draft(draft),
             draft_seq=draft.seq if draft else 0,
-            history=_steps(history, catalogue.store.withdrawn(rollout_id)),
+            history=_steps(history, dossier.withdrawn),
             position=found.before(place) + 1,
             total=len(found.order),
             previous=columns.ids[before] if before is not None else None,

@@ -20,6 +20,9 @@ DRAFT = len(DECISIONS)
 
 BINS = 20
 
+MAX_SEARCH = 1000
+"""Characters of a text to search for."""
+
 Name = Annotated[str, StringConstraints(max_length=500)]
 Mask = NDArray[np.bool_]
 
@@ -29,7 +32,7 @@ class Filters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    text: Annotated[str, StringConstraints(max_length=1000)] = ""
+    text: Annotated[str, StringConstraints(max_length=MAX_SEARCH)] = ""
     """Part of the response, the revision, the question or the id, whatever its case."""
     source: list[Name] = Field(default=[], max_length=200)
     """Where the prompt comes from."""

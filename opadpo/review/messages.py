@@ -158,6 +158,8 @@ class Page(Model):
 class DeskRecord(Model):
     """Everything that the desk shows of a record."""
 
+    me: str
+    """The reviewer."""
     rollout: dict[str, Any]
     """Fields of the rollout without token ids; `tokens` is their number."""
     prompt: dict[str, Any]

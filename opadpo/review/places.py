@@ -66,14 +66,16 @@ class Places:
             if saved:
                 held = (claims.c.rollout_id == rollout_id) & (claims.c.reviewer == reviewer)
                 connection.execute(claims.update().where(held).values(until=time.time() + CLAIM_SECONDS))
-            newest = self._draft(connection, reviewer, rollout_id)
+            newest = self.draft(connection, reviewer, rollout_id)
             assert newest is not None
             return saved, newest
 
-    def draft(self, reviewer: str, rollout_id: str) -> Draft | None:
+    def draft(self, connection: Connection, reviewer: str, rollout_id: str) -> Draft | None:
         """A reviewer's draft, also one that was sent (its body is None then)."""
-        with self._database.reading() as connection:
-            return self._draft(connection, reviewer, rollout_id)
+        columns = (drafts.c.base_revision_id, drafts.c.seq, drafts.c.updated_at, drafts.c.body)
+        query = select(*columns).where(drafts.c.reviewer == reviewer, drafts.c.rollout_id == rollout_id)
+        row = connection.execute(query).first()
+        return Draft(*row) if row else None
 
     def drop_draft(self, reviewer: str, rollout_id: str) -> None:
         """Throw a draft away; its number stays taken."""
@@ -97,22 +99,24 @@ class Places:
         self, connection: Connection, reviewer: str, rollout_id: str, base: str | None, body: Mapping[str, Any]
     ) -> None:
         """Bring what was sent back as a draft, inside the transaction of an undo."""
-        found = self._draft(connection, reviewer, rollout_id)
+        found = self.draft(connection, reviewer, rollout_id)
         self._put(connection, reviewer, rollout_id, base, body, found.seq + 1 if found else 1)
 
     # -- who is where ------------------------------------------------------------------------------------------
 
-    def busyness(self) -> Busyness:
-        """Live drafts and claims of everybody."""
+    def around(self, reviewer: str) -> tuple[Busyness, list[str]]:
+        """(live drafts and claims of everybody, what a reviewer has put off: the longest ago first)."""
         query = select(drafts.c.rollout_id, drafts.c.reviewer, drafts.c.base_revision_id).where(
             drafts.c.body.is_not(None)
         )
         held = select(claims.c.rollout_id, claims.c.reviewer).where(claims.c.until > time.time())
+        put_off = select(skips.c.rollout_id).where(skips.c.reviewer == reviewer).order_by(skips.c.skipped_at)
         found: dict[str, dict[str, str | None]] = {}
         with self._database.reading() as connection:
             for rollout_id, reviewer, base in connection.execute(query):
                 found.setdefault(rollout_id, {})[reviewer] = base
-            return Busyness(found, dict(connection.execute(held).tuples().all()))
+            claimed = dict(connection.execute(held).tuples().all())
+            return Busyness(found, claimed), list(connection.execute(put_off).scalars())
 
     def claim(self, reviewer: str, rollout_id: str) -> Claim:
         """Take a record if nobody else has it; returns who has it now. A reviewer has one at a time."""
@@ -149,12 +153,6 @@ class Places:
             )
             connection.execute(claims.delete().where(claims.c.rollout_id == rollout_id, claims.c.reviewer == reviewer))
 
-    def skipped(self, reviewer: str) -> list[str]:
-        """What a reviewer has put off, the longest ago first."""
-        query = select(skips.c.rollout_id).where(skips.c.reviewer == reviewer).order_by(skips.c.skipped_at)
-        with self._database.reading() as connection:
-            return list(connection.execute(query).scalars())
-
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _put(
@@ -168,12 +166,6 @@ class Places:
             )
         )
         return saved.rowcount > 0
-
-    def _draft(self, connection: Connection, reviewer: str, rollout_id: str) -> Draft | None:
-        columns = (drafts.c.base_revision_id, drafts.c.seq, drafts.c.updated_at, drafts.c.body)
-        query = select(*columns).where(drafts.c.reviewer == reviewer, drafts.c.rollout_id == rollout_id)
-        row = connection.execute(query).first()
-        return Draft(*row) if row else None
 
     def _claim(self, connection: Connection, reviewer: str, rollout_id: str) -> Claim:
         now = time.time()

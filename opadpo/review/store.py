@@ -15,9 +15,12 @@ from opadpo.errors import Conflict, NotFound, UserError, WorkspaceError
 from opadpo.hashing import digest
 from opadpo.records import Revision
 from opadpo.review.opening import REMEDY, Database
-from opadpo.review.places import Places
+from opadpo.review.places import Draft, Places
 from opadpo.review.schema import revisions, withdrawals
 from opadpo.workspace import Workspace
+
+NO_REVIEWS = digest([0, 0, ""])
+"""`ReviewStore.head` of a store that is empty, or not there."""
 
 _CHUNK = 500
 _COLUMNS = ("revision_id", "rollout_id", "parent_revision_id", "author_kind", "author", "created_at", "status")
@@ -62,6 +65,19 @@ class Undone(NamedTuple):
     """No longer in force."""
     current: Revision | None
     """In force now."""
+
+
+class Dossier(NamedTuple):
+    """What a reviewer may see of a rollout."""
+
+    history: list[Revision]
+    """All revisions, oldest first."""
+    withdrawn: set[str]
+    """Ids of those that were withdrawn."""
+    current: Revision | None
+    """The one in force."""
+    draft: Draft | None
+    """The reviewer's own draft, also one that was sent."""
 
 
 class ReviewStore:
@@ -123,21 +139,19 @@ class ReviewStore:
         Raises:
             WorkspaceError: if a revision names a parent that is not there; then none is added.
         """
-        rows = [_to_row(revision) for revision in added]
-        if not rows:
-            return 0
+        chunk: list[dict[str, Any]] = []
         statement = self.database.insert(revisions).on_conflict_do_nothing(index_elements=["revision_id"])
         try:
             with self.database.writing() as connection:
                 before = connection.execute(select(func.count()).select_from(revisions)).scalar_one()
-                pending = iter(rows)
+                pending = (revision_row(revision) for revision in added)
                 while chunk := list(islice(pending, _CHUNK)):
                     connection.execute(statement, chunk)
                 return connection.execute(select(func.count()).select_from(revisions)).scalar_one() - before
         except IntegrityError as error:
             raise WorkspaceError(
                 "A revision names a parent that is not in the store",
-                seen=", ".join(sorted({str(row["parent_revision_id"]) for row in rows} - {"None"})),
+                seen=", ".join(sorted({str(row["parent_revision_id"]) for row in chunk} - {"None"})),
                 remedy="add the parent first",
             ) from error
 
@@ -156,7 +170,7 @@ class ReviewStore:
                 return current
             if (current.revision_id if current else None) != revision.parent_revision_id:
                 raise StaleEdit(current, revision.parent_revision_id)
-            connection.execute(revisions.insert().values(_to_row(revision)))
+            connection.execute(revisions.insert().values(revision_row(revision)))
             self.places.finish(connection, revision.author, revision.rollout_id, seq)
             return revision
 
@@ -201,11 +215,22 @@ class ReviewStore:
         with self.database.reading() as connection:
             return [self._to_revision(body) for body in connection.execute(query).scalars()]
 
-    def withdrawn(self, rollout_id: str) -> set[str]:
-        """Ids of the revisions of a rollout that were withdrawn."""
-        query = select(withdrawals.c.revision_id).join(revisions).where(revisions.c.rollout_id == rollout_id)
+    def dossier(self, rollout_id: str, reviewer: str) -> Dossier:
+        """Everything about a rollout that a reviewer may see, from one state of the store."""
+        query = (
+            select(revisions.c.body, withdrawals.c.number)
+            .outerjoin(withdrawals, _WITHDRAWN)
+            .where(revisions.c.rollout_id == rollout_id)
+            .order_by(revisions.c.number)
+        )
         with self.database.reading() as connection:
-            return set(connection.execute(query).scalars())
+            rows = connection.execute(query).all()
+            draft = self.places.draft(connection, reviewer, rollout_id)
+        history = [self._to_revision(row.body) for row in rows]
+        withdrawn = {r.revision_id for r, row in zip(history, rows, strict=True) if row.number is not None}
+        standing = [r for r in history if r.revision_id not in withdrawn]
+        human = [r for r in standing if r.author_kind == "human"]
+        return Dossier(history, withdrawn, next(reversed(human or standing), None), draft)
 
     def current(self, rollout_id: str) -> Revision | None:
         """The revision in force: a person's newest that stands, else the expert's (or imported) newest."""
@@ -339,7 +364,7 @@ def has_store(workspace: Workspace) -> bool:
 def reviews_head(workspace: Workspace) -> str:
     """`ReviewStore.head` of a workspace that may have no reviews yet; no file is made."""
     if not has_store(workspace):
-        return digest([0, 0, ""])
+        return NO_REVIEWS
     with ReviewStore.of(workspace) as store:
         return store.head()
 
@@ -348,7 +373,8 @@ def _same_act(one: Revision, other: Revision) -> bool:
     return one.author_kind == "human" and one.model_dump(exclude=_SAME) == other.model_dump(exclude=_SAME)
 
 
-def _to_row(revision: Revision) -> dict[str, Any]:
+def revision_row(revision: Revision) -> dict[str, Any]:
+    """A revision as a row of the table."""
     body = revision.model_dump(mode="json")
     return {**{name: body[name] for name in _COLUMNS}, "body": body}
 

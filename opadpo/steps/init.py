@@ -14,6 +14,8 @@ from opadpo.files import folder_errors, fsync_tree
 from opadpo.models.base import read_pin
 from opadpo.progress import Progress
 from opadpo.recipe import preset_text
+from opadpo.review.exchange import transfer
+from opadpo.review.store import ReviewStore, database_url, has_store, reviews_head
 from opadpo.steps.result import StepResult
 from opadpo.steps.status import PIN, REVIEWS, artefacts, plan_for
 from opadpo.workspace import RECIPE_FILE, Workspace, check_free
@@ -91,7 +93,7 @@ def _take_over(old: Workspace, new: Workspace, artefact: str, progress: Progress
     manifest = old.manifest(artefact)
     if manifest is None:
         return False
-    plan = plan_for(new, artefact, manifest)
+    plan = plan_for(new, artefact, manifest, reviews_head=reviews_head(new))
     assert plan is not None
     if differences := plan.differences(manifest):
         progress.say(f"not taken over: {artefact} ({differences[0]})")
@@ -129,9 +131,13 @@ def _take_pin(old: Workspace, new: Workspace) -> bool:
 def _take_reviews(old: Workspace, new: Workspace) -> bool:
     """Revisions are valid where the rollouts are, and where no other expert is asked for."""
     asked_again = old.manifest("expert") is not None and new.manifest("expert") is None
-    if not old.reviews_db.exists() or new.manifest("rollouts") is None or asked_again:
+    if not has_store(old) or new.manifest("rollouts") is None or asked_again:
         return False
-    _copy_database(old.reviews_db, new.reviews_db)
+    if database_url(old) is None and database_url(new) is None:
+        _copy_database(old.reviews_db, new.reviews_db)
+    elif database_url(old) != database_url(new):
+        with ReviewStore.of(old) as source, ReviewStore.of(new) as target:
+            transfer(source, target)
     return True
 
 

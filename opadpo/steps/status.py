@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from opadpo.errors import RecipeError, WorkspaceError
+from opadpo.errors import OpadpoError, RecipeError, WorkspaceError
 from opadpo.manifest import Manifest, Plan
 from opadpo.recipe import load_recipe
 from opadpo.steps import plans
@@ -74,8 +74,7 @@ class WorkspaceStatus(BaseModel):
 def status(workspace: Workspace) -> WorkspaceStatus:
     """Compare everything in a workspace with its recipe. Reads only, whoever writes meanwhile.
 
-    Raises:
-        WorkspaceError: if the reviews are damaged. A damaged manifest stops nothing: its artefact counts as missing.
+    Damage stops nothing: an artefact with a damaged manifest counts as missing, damaged reviews as stale.
     """
     workspace = _Lenient(workspace)
     survey = _Survey(workspace)
@@ -109,13 +108,14 @@ def artefacts(workspace: Workspace) -> list[str]:
     ]
 
 
-def plan_for(workspace: Workspace, artefact: str, manifest: Manifest | None) -> Plan | None:
+def plan_for(
+    workspace: Workspace, artefact: str, manifest: Manifest | None, *, reviews_head: str | None
+) -> Plan | None:
     """The plan of an artefact by its path; `manifest` tells how an adapter or a figure was asked for.
 
+    `reviews_head` identifies the state of the reviews; None where they cannot be read: then they count as unchanged.
     None for what has no plan (`base.json`, `reviews.db`).
     """
-    from opadpo.review.store import reviews_head
-
     settings: dict[str, Any] = manifest.settings if manifest else {}
     kind, _, rest = artefact.partition("/")
     if kind == "prompts":
@@ -125,7 +125,9 @@ def plan_for(workspace: Workspace, artefact: str, manifest: Manifest | None) -> 
     if kind == "expert":
         return plans.expert(workspace)
     if kind == "datasets":
-        return plans.dataset(workspace, "opa" if rest == "opa" else "opadpo", reviews_head(workspace))
+        if reviews_head is None:
+            reviews_head = manifest.inputs.get(REVIEWS, "") if manifest else ""
+        return plans.dataset(workspace, "opa" if rest == "opa" else "opadpo", reviews_head)
     if kind == "adapters":
         stage = settings.get("stage") or ("opa" if rest == "opa" else "opadpo")
         name, what = plans.variant(stage, rest, settings.get("from"))
@@ -159,6 +161,7 @@ class _Survey:
     def __init__(self, workspace: _Lenient) -> None:
         self.workspace = workspace
         self.states: dict[str, State] = {}
+        self.reviews_head: str | None = None
         self._opened: dict[tuple[str, ...], Workspace] = {(): workspace}
 
     def look_at(self, artefact: str) -> ArtefactStatus:
@@ -181,7 +184,7 @@ class _Survey:
         except RecipeError as error:
             reasons = [f"its --set {' '.join(overrides)} no longer fits the recipe: {error.problems[0]}"]
             return ArtefactStatus(artefact=artefact, state="stale", reasons=reasons, overrides=overrides, writer=writer)
-        plan = plan_for(workspace, artefact, manifest)
+        plan = plan_for(workspace, artefact, manifest, reviews_head=self.reviews_head)
         assert plan is not None
         command = _command(workspace.root, artefact, plan, overrides)
         if manifest is None:
@@ -228,15 +231,21 @@ class _Survey:
         return ArtefactStatus(artefact=PIN, state="done", finished_at=finished, command=command)
 
     def _reviews(self) -> ArtefactStatus:
-        from opadpo.review.store import ReviewStore
+        from opadpo.review.store import NO_REVIEWS, ReviewStore, has_store
 
-        path = self.workspace.reviews_db
         counts: dict[str, int] = {}
-        if path.exists():
-            with ReviewStore.open(path) as store:
-                counts = store.counts()
+        self.reviews_head = NO_REVIEWS
+        try:
+            if has_store(self.workspace):
+                with ReviewStore.of(self.workspace) as store:
+                    counts, self.reviews_head = store.counts(), store.head()
+        except OpadpoError as error:
+            self.reviews_head = None
+            reasons = [f"{error.what}: {error.seen}; {error.remedy}"]
+            return ArtefactStatus(artefact=REVIEWS, state="stale", reasons=reasons)
         if not counts.get("revisions"):
             return ArtefactStatus(artefact=REVIEWS, state="missing")
+        path = self.workspace.reviews_db
         # Imported or human revisions stand without the expert; the expert's own are as stale as its requests.
         stale = self.states.get("expert") == "stale"
         return ArtefactStatus(
@@ -244,7 +253,7 @@ class _Survey:
             state="stale" if stale else "done",
             reasons=["made from expert, which is stale"] if stale else [],
             counts=counts,
-            finished_at=datetime.fromtimestamp(path.stat().st_mtime).astimezone(),
+            finished_at=datetime.fromtimestamp(path.stat().st_mtime).astimezone() if path.exists() else None,
         )
 
     def _with(self, overrides: Sequence[str]) -> Workspace:

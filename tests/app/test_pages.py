@@ -7,7 +7,6 @@ import made_workspace
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
-from app.library import Library
 from app.pages.state import holds, render
 from app.server import create
 
@@ -111,10 +110,10 @@ def test_counts_of_nothing_and_parts_of_counts_are_left_out():
 
 def test_reasons_have_a_column_only_if_there_is_one(tmp_path: Path):
     workspace = made_workspace.make(tmp_path / "w")
-    assert "<th>Why</th>" not in render(Library(workspace))
+    assert "<th>Why</th>" not in render(workspace)
     workspace = made_workspace.change(workspace, seed=7)
-    assert "<th>Why</th>" in render(Library(workspace))
-    assert "seed was 0, is now 7" in render(Library(workspace))
+    assert "<th>Why</th>" in render(workspace)
+    assert "seed was 0, is now 7" in render(workspace)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         create(workspace)

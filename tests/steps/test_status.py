@@ -188,3 +188,13 @@ def test_imported_revisions_need_no_expert(workspace: Workspace) -> None:
     assert found["expert"].state == "missing"
     assert found["reviews.db"].state == "done"
     assert found.next is None
+
+
+def test_damaged_reviews_stop_nothing_but_what_is_made_from_them(workspace: Workspace) -> None:
+    workspace.reviews_db.write_bytes(b"no database at all" * 500)
+    found = status(workspace)
+    assert found["reviews.db"].state == "stale"
+    assert "A database is damaged" in found["reviews.db"].reasons[0]
+    assert "restore the file from a copy" in found["reviews.db"].reasons[0]
+    assert found["datasets/opa"].reasons == ["made from reviews.db, which is stale"]
+    assert found["rollouts"].state == "done"
