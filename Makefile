@@ -15,10 +15,10 @@ LOCK_EXTRAS := --extra azure --extra dev --extra keyring --extra notebooks --ext
 LOCK_TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo app test check quick lint format docs lock bench clean
+.PHONY: help setup demo app test check quick lint format docs screenshots lock bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv from requirements.lock (PYTHON=python3.12 picks the interpreter)
 
@@ -58,9 +58,13 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## write the pages that are made from the code (docs/recipes.md)
+docs: setup ## write the pages that are made from the code (docs/recipes.md, parts of docs/reviewing.md)
 	$(BIN)/python -m opadpo.recipe.docs > docs/recipes.md.new
 	mv docs/recipes.md.new docs/recipes.md
+	$(BIN)/python -m app.docs
+
+screenshots: setup ## take the pictures of the app in docs/images (needs Chromium)
+	$(BIN)/python tests/screenshots.py
 
 lock: ## make requirements.lock from pyproject.toml again; UPGRADE=1 takes the newest versions
 	$(PYTHON) -m venv build/lock

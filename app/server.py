@@ -22,7 +22,9 @@ def create(workspace: Workspace) -> FastAPI:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     import gradio as gr
 
+    from app import files
     from app.api import errors, review
+    from app.pages import review as review_page
     from app.pages import rollouts, state
     from app.theme import ASSETS, CSS, theme
     from opadpo.plots import FIGURES
@@ -32,6 +34,8 @@ def create(workspace: Workspace) -> FastAPI:
     api = FastAPI(title="opadpo", docs_url=None, redoc_url=None, openapi_url=None)
     errors.install(api)
     api.include_router(review.router(desk))
+
+    files.serve(api)
 
     @api.get("/images")
     def image(prompt: str) -> FileResponse:
@@ -61,6 +65,9 @@ def create(workspace: Workspace) -> FastAPI:
     with pages.route("Rollouts", "/rollouts"):
         gr.Navbar(visible=False)
         rollouts.build(desk, pages)
+    with pages.route("Review", "/review"):
+        gr.Navbar(visible=False)
+        review_page.build(workspace)
     script = f"<script>{(ASSETS / 'app.js').read_text(encoding='utf-8')}</script>"
     with warnings.catch_warnings():
         # Gradio says that several pages switch server-side rendering off, also to those who did so themselves.

@@ -1,0 +1,156 @@
+// The review desk: one record at a time, from the API to the screen and back. Focus, keys and draft live here.
+
+import { Pictures, Trouble } from "./api.js";
+import { h } from "./dom.js";
+import { Drafts } from "./draft.js";
+import { Foot } from "./foot.js";
+import { Keys, isTyping, loadKeys } from "./keys.js";
+import { Look } from "./look.js";
+import { Panel, guidelines, shortcuts } from "./overlay.js";
+import { RecordActions, address } from "./records.js";
+import { Rows } from "./rows.js";
+import { Toolbar, filtersOf } from "./toolbar.js";
+
+/** Put the desk into an element whose `data-workspace` names the workspace. */
+export async function mount(element) {
+  const guide = fetch(new URL("guide.json", import.meta.url)).then((answer) => answer.json());
+  const desk = new Desk(element, await loadKeys(), await guide);
+  await desk.begin();
+  return desk;
+}
+
+class Desk extends RecordActions {
+  constructor(element, table, guide) {
+    super();
+    this.guide = guide;
+    this.workspace = element.dataset.workspace;
+    this.filters = filtersOf(location.search);
+    this.pictures = new Pictures();
+    this.drafts = new Drafts(() => `${this.workspace} ${this.record?.me ?? ""}`, (status) => this.saved(status));
+    this.title = h("h1", { class: "d-sr" }, "Review");
+    this.live = h("div", { class: "d-sr", role: "status", "aria-live": "polite" });
+    this.toasts = h("div", { class: "d-toasts", "aria-hidden": "true" });
+    this.blank = h("div", { class: "d-blank" });
+    this.keys = new Keys(element, table, (action, key, event) => this.act(action, key, event));
+    this.toolbar = new Toolbar(this);
+    this.look = new Look();
+    this.rows = new Rows(this, guide);
+    this.foot = new Foot(this, this.keys, guide);
+    this.split = h("div", { class: "d-split" }, this.look.node, this.rows.node);
+    this.root = h("main", { class: "d-root" }, this.title, this.toolbar.node, this.split, this.blank, this.foot.node, this.toasts, this.live);
+    element.replaceChildren(this.root);
+  }
+
+  async begin() {
+    this.toolbar.paint(this.filters);
+    const id = new URLSearchParams(location.search).get("record");
+    return id ? this.open(id) : this.first();
+  }
+
+  // -- the page ---------------------------------------------------------------------------------------------------
+
+  saved(status) {
+    this.status = status;
+    this.foot?.status(this.theirs ? { state: "conflict" } : status);
+    if (status.state === "offline" && this.told !== "offline") {
+      const { trouble } = status;
+      if (trouble.offline) this.say("Offline. Your work is kept in this browser.");
+      else this.toast(`Not saved on the server: ${trouble.what} ${trouble.remedy}`, true);
+    }
+    if (status.state === "saved" && this.told === "offline") this.say("Saved again.");
+    if (status.state !== "saving") this.told = status.state;
+  }
+
+  say(text) {
+    this.live.textContent = text;
+  }
+
+  /** A word on what has just happened; it lies above the page and goes by itself. */
+  toast(text, alarm = false) {
+    const node = h("div", { class: alarm ? "d-toast alarm" : "d-toast" }, text);
+    this.toasts.replaceChildren(node);
+    this.say(text);
+    setTimeout(() => node.remove(), alarm ? 8000 : 3000);
+  }
+
+  show(record) {
+    this.split.hidden = !record;
+    this.blank.hidden = record;
+    this.root.classList.toggle("is-blank", !record);
+  }
+
+  /** A page without a record: what is the matter, and what to do next, as pairs of label and action. */
+  empty(title, text, ...ways) {
+    const buttons = [];
+    for (let at = 0; at < ways.length; at += 2)
+      buttons.push(h("button", { type: "button", class: at ? "d-btn" : "d-btn primary", on: { click: ways[at + 1] } }, ways[at]));
+    this.blank.replaceChildren(h("h2", {}, title), text && h("p", {}, text), h("div", {}, buttons));
+    this.title.textContent = `Review: ${title}`;
+    this.show(false);
+    this.say(title);
+    buttons[0]?.focus();
+  }
+
+  /** A call failed and there is nothing to show instead. */
+  trouble(trouble, again) {
+    if (!(trouble instanceof Trouble)) throw trouble;
+    if (this.record || !again) return this.refused(trouble);
+    const home = () => this.refilter(new URLSearchParams({ sort: "queue" }));
+    if (trouble.offline) return this.empty("The server does not answer", "Nothing is lost: what you wrote is kept in this browser.", "Try again", again);
+    return this.empty(trouble.what, [trouble.seen, trouble.remedy].filter(Boolean).join(". "), "Go to my queue", home);
+  }
+
+  guidelines() {
+    guidelines(this.root, this.guide);
+  }
+
+  shortcuts() {
+    shortcuts(this.root, this.keys);
+  }
+
+  async copyLink() {
+    const link = location.origin + location.pathname + address(this.record?.rollout.rollout_id, this.filters);
+    try {
+      await navigator.clipboard.writeText(link);
+      this.toast("The link is copied.");
+    } catch {
+      this.toast(link);
+    }
+  }
+
+  theme() {
+    document.querySelector("[data-theme-switch]")?.click();
+  }
+
+  search() {
+    this.toolbar.input.focus();
+    this.toolbar.input.select();
+  }
+
+  /** Do what a key asks for; false leaves the key to the browser. */
+  act(action, key, event) {
+    if (this.busy) return undefined;
+    const dialog = this.root.querySelector("dialog[open]");
+    if (dialog && !["shortcuts", "guidelines", "history"].includes(action)) return false;
+    if (Panel.open && action === "leave") return Panel.open.close();
+    if (Panel.open && !["reject", "flag", "filters"].includes(action)) return false;
+    if (/^Arrow/.test(key) && event.target.closest?.(".d-look, .d-panel")) return false;
+    const arrow = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+    const special = {
+      pan: () => this.look.zoom.pan(...arrow),
+      zoomIn: () => this.look.zoom.by(1.25),
+      zoomOut: () => this.look.zoom.by(0.8),
+      zoomFit: () => this.look.zoom.fit(),
+      description: () => this.look.toggle(),
+      filters: () => void this.toolbar.open(),
+      queue: () => this.toolbar.queue.focus(),
+      reject: () => this.record && void this.foot.rejecting(),
+      flag: () => this.record && void this.foot.flagging(),
+      score: () => this.score(Number(key)),
+      acceptSentence: () => this.acceptSentence(this.current, true),
+      leave: () => this.leave(isTyping(event.target)),
+    };
+    const done = (special[action] ?? (() => this[action]()))();
+    return done === false ? false : undefined;
+  }
+}

@@ -1,0 +1,90 @@
+"""Pictures of the app for the documents: `make screenshots` writes docs/images/*.png."""
+
+import io
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from desk_workspace import decide, fill
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+from running_app import RunningApp
+
+from opadpo.recipe import preset_text
+from opadpo.workspace import Workspace
+
+FOLDER = Path(__file__).parents[1] / "docs" / "images"
+WIDE, NARROW = (1440, 900), (1024, 768)
+
+
+def main() -> None:
+    """Take every picture."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        workspace = Workspace.create(Path(folder) / "toy-world", preset_text("toy"), ["prepare.subset_size=24"])
+        records = fill(workspace)
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        with RunningApp(workspace.root) as app:
+            for size in (WIDE, NARROW):
+                for scheme in ("light", "dark"):
+                    name = f"review-{size[0]}x{size[1]}-{scheme}"
+                    take(browser, app, f"/review?record={records[0]}", name, size, scheme, editing)
+            take(browser, app, f"/review?record={records[0]}", "review-shortcuts", WIDE, "light", shortcuts)
+            decided = partial(clashing, workspace=workspace, record=records[2])
+            take(browser, app, f"/review?record={records[2]}", "review-conflict", WIDE, "light", decided)
+        browser.close()
+
+
+def take(
+    browser: Browser, app: RunningApp, path: str, name: str, size: tuple[int, int], scheme: str,
+    act: Callable[[Page], None],
+) -> None:  # fmt: skip
+    """Open a page, do something in it, and save its picture."""
+    viewport = {"width": size[0], "height": size[1]}
+    context = browser.new_context(viewport=viewport, color_scheme=scheme, base_url=app.url, reduced_motion="reduce")  # pyright: ignore[reportArgumentType]
+    page = context.new_page()
+    page.goto(path)
+    page.locator(".d-row").first.wait_for()
+    act(page)
+    with Image.open(io.BytesIO(page.screenshot(caret="hide"))) as picture:
+        # A palette makes the picture a third of the size; this way of choosing it keeps the small spots of colour.
+        small = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+    small.save(FOLDER / f"{name}.png", optimize=True)
+    context.close()
+    print(FOLDER / f"{name}.png")
+
+
+def editing(page: Page) -> None:
+    """The first sentence accepted, the second one open."""
+    page.locator(".d-row").first.focus()
+    tick = page.get_by_role("button", name="Accept sentence 1")
+    page.keyboard.press("a" if tick.get_attribute("aria-pressed") == "false" else "j")
+    page.keyboard.press("e")
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("There is a green bird at the top left.")
+    page.locator(".d-saved.saved").wait_for()
+
+
+def shortcuts(page: Page) -> None:
+    """The list of keys."""
+    page.keyboard.press("?")
+
+
+def clashing(page: Page, workspace: Workspace, record: str) -> None:
+    """Somebody else decides first."""
+    page.keyboard.press("j")
+    page.keyboard.press("e")
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("A violet lamp stands at the top right.")
+    page.locator(".d-saved.saved").wait_for()
+    decide(workspace, record, "Jonas Berg", 1, "A lamp stands below the table at the top right.")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Enter")
+    page.locator(".d-conflict").wait_for()
+
+
+if __name__ == "__main__":
+    main()
