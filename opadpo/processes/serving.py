@@ -19,12 +19,14 @@ from opadpo.processes.here import SERVING_VARIABLE, rank_here
 
 WORKERS = {
     "train": "opadpo.training.run:work",
+    "respond": "opadpo.steps.speakers:work",
 }
 """What can be ordered. Nothing else can be: the network brings names from this list, never code."""
 POLL_SECONDS = 0.05
 LAST = "last"
 """Stands behind the last work item."""
 _SHOW_SECONDS = 0.2
+_PATIENCE_SECONDS = 5.0
 _LOST = 1
 
 
@@ -35,6 +37,8 @@ class Service:
         self.channel = channel
         self.rank = rank_here()
         self.progress = TeamProgress(channel)
+        self.kept: dict[str, Any] = {}
+        """What workers keep from one order to the next."""
 
     def answer_items(self, answer: Callable[[Any], Any]) -> None:
         """Answer work items, whichever this process gets, until the last one is taken."""
@@ -98,20 +102,33 @@ def serve() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ[SERVING_VARIABLE] = "1"
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a lost owner is told in pages of C++ frames
+    from torch.distributed import DistNetworkError
+
     channel = Channel.join()
     os.environ[HOSTED_VARIABLE] = "True"
-    threading.Thread(target=_end_with_owner, args=(Channel.join(), os.getppid()), daemon=True).start()
+    done = threading.Event()
+    watch = threading.Thread(target=_end_with_owner, args=(Channel.join(), os.getppid(), done), daemon=True)
+    watch.start()
     service = Service(channel)
+    try:
+        _serve(service)
+        done.set()
+        watch.join()  # the owner may go as soon as this process has left
+        channel.leave()
+    except DistNetworkError:  # the owner has gone
+        os._exit(_LOST)
+
+
+def _serve(service: Service) -> None:
     number = 0
-    while channel.ended() is None:
-        order = channel.ordered(number)
+    while service.channel.ended() is None:
+        order = service.channel.ordered(number)
         if order is None:
             time.sleep(POLL_SECONDS)
-            continue
-        if not _carry_out(order, service):
-            break
-        number += 1
-    channel.leave()
+        elif _carry_out(order, service):
+            number += 1
+        else:
+            return
 
 
 def _carry_out(order: dict[str, str], service: Service) -> bool:
@@ -121,32 +138,31 @@ def _carry_out(order: dict[str, str], service: Service) -> bool:
         result = getattr(importlib.import_module(module), function)(order["payload"], service)
     except OpadpoError as error:
         failure = {"class": type(error).__name__, "what": error.what, "seen": error.seen, "remedy": error.remedy}
-        service.channel.tell(failed={k: v if v is None else str(v) for k, v in failure.items()}, rank=service.rank)
+        service.channel.tell(failed={k: v if v is None else str(v) for k, v in failure.items()})
         return False
-    except Exception:
+    except Exception as error:
         # A process whose neighbour has failed fails too, in words of the network: it is ended while it waits here.
-        time.sleep(_patience())
+        time.sleep(_PATIENCE_SECONDS)
+        told = {"class": "StepFailed", "what": "A process failed in a way that nobody thought of"}
+        told |= {"seen": f"{type(error).__name__}: {error}", "remedy": "report it with the traceback above or below"}
+        service.channel.tell(failed=told)
+        service.channel.leave()
         raise
     service.channel.tell(finished=service.rank, result=result)
     return True
 
 
-def _patience() -> float:
-    return 5.0 if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0.0
-
-
-def _end_with_owner(channel: Channel, parent: int) -> None:
+def _end_with_owner(channel: Channel, parent: int, done: threading.Event) -> None:
     """End this process when the team has failed or its owner has gone: no process goes on by itself."""
-    while os.getppid() == parent:
+    while not done.wait(4 * POLL_SECONDS):
         try:
-            status = channel.ended()
+            failed = bool(channel.ended())
+            if failed:
+                channel.leave()
         except RuntimeError:  # the store has gone
-            break
-        if status:
-            channel.leave()
-            os._exit(0)
-        time.sleep(POLL_SECONDS * 4)
-    os._exit(_LOST)
+            os._exit(_LOST)
+        if failed or os.getppid() != parent:
+            os._exit(0 if failed else _LOST)
 
 
 if __name__ == "__main__":

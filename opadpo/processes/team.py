@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from opadpo import errors
 from opadpo.errors import OpadpoError, StepFailed, UserError
@@ -15,6 +15,8 @@ from opadpo.processes.channel import HOSTED_VARIABLE, Channel
 from opadpo.processes.here import SERVING_VARIABLE, launched_outside, processes_here
 from opadpo.processes.serving import LAST, POLL_SECONDS
 from opadpo.progress import Progress, Task
+
+T = TypeVar("T")
 
 _GRACE_SECONDS = 20.0
 _FAREWELL_SECONDS = 60.0
@@ -142,24 +144,30 @@ class Team:
                 results[event["finished"]] = event["result"]
         return [results[rank] for rank in range(self.count)]
 
-    def spread(self, worker: str, payload: str, items: Iterable[Any], progress: Progress) -> Iterator[tuple[Any, Any]]:
-        """Let the processes share work items out among them; yields (item, answer) as they come, in any order.
+    def spread(
+        self, worker: str, payload: str, items: Iterable[tuple[T, Any]], progress: Progress
+    ) -> Iterator[tuple[T, Any]]:
+        """Let the processes share work items out among them.
+
+        `items` are pairs: what stays here, and what the worker gets. Yields (what stayed here, answer) as they come,
+        in any order.
 
         Raises:
             OpadpoError: as `everyone`.
         """
         self._order(worker, payload)
         waiting = iter(enumerate(items))
-        offered: dict[int, Any] = {}
+        offered: dict[int, T] = {}
         finished, exhausted = 0, False
         with closing(self._events(progress)) as events:
             while finished < self.count:
                 while not exhausted and len(offered) < _AHEAD * self.count:
-                    number, item = next(waiting, (-1, None))
-                    exhausted = number < 0
-                    self._channel.offer(LAST if exhausted else {"number": number, "item": item})
-                    if not exhausted:
-                        offered[number] = item
+                    if (following := next(waiting, None)) is None:
+                        exhausted = True
+                        self._channel.offer(LAST)
+                    else:
+                        number, (offered[number], item) = following
+                        self._channel.offer({"number": number, "item": item})
                 event = next(events)
                 if "item" in event:
                     yield offered.pop(event["item"]), event["answer"]

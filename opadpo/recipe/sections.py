@@ -32,6 +32,13 @@ class ModelSection(Section):
         "none", "Quantize the frozen base (QLoRA); needs a CUDA GPU and bitsandbytes."
     )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where the model runs.", outcome=False)
+    processes: int = setting(
+        1,
+        "Processes that share the prompts of `rollout` and `caption`, one per GPU; where a launcher has started"
+        " several, its number counts.",
+        outcome=False,
+        ge=1,
+    )
 
 
 class PromptSection(Section):

@@ -111,6 +111,11 @@ class OpadpoSection(TrainerSection):
 class TrainSection(Section):
     """`opadpo train`: the two stages."""
 
-    processes: int = setting(1, "Processes (one per GPU); more than one starts accelerate.", outcome=False, ge=1)
+    processes: int = setting(
+        1,
+        "Processes that train together, one per GPU; where a launcher has started several, its number counts.",
+        outcome=False,
+        ge=1,
+    )
     opa: OpaSection = setting(OpaSection(), "First stage.")
     opadpo: OpadpoSection = setting(OpadpoSection(), "Second stage, and the ablations from the base.")

@@ -12,8 +12,9 @@ from opadpo.models.loading import load_processing
 from opadpo.progress import Progress
 from opadpo.records import Caption, Prompt
 from opadpo.steps import plans
-from opadpo.steps.responding import Job, Origin, Shards, Speaker, check_positions, cut_warning, reusable
+from opadpo.steps.responding import Origin, Shards, check_positions, cut_warning, reusable
 from opadpo.steps.result import StepResult
+from opadpo.steps.speakers import Job, Speaker, SpeakerTeam, speaking
 from opadpo.tables import iter_prompts, iter_records, write_records
 from opadpo.workspace import Workspace
 
@@ -55,8 +56,9 @@ def caption(
     if missing:
         run = _Captioning(workspace, prompts, prompt_set, progress)
         run.check(list(missing))
-        for name, plan in missing.items():
-            reused += run.caption(name, plan)
+        with speaking(workspace, run.pin, run.processing, progress) as speaker:
+            for name, plan in missing.items():
+                reused += run.caption(name, plan, speaker)
         warnings = run.warnings
     return StepResult(
         step="caption",
@@ -95,7 +97,6 @@ class _Captioning:
         self.pin = read_pin(workspace)
         self.processing = load_processing(self.pin, recipe)
         check_positions(self.processing, prompts, workspace, self.section.max_new_tokens, "caption.max_new_tokens")
-        self.speaker = Speaker(workspace, self.pin, self.processing)
         self.jobs = [Job(prompt, 0, derive_seed(recipe.seed, "caption", prompt.prompt_id)) for prompt in prompts]
         self.warnings: list[str] = []
 
@@ -105,7 +106,7 @@ class _Captioning:
             if name != plans.BASE:
                 check_fits(self.workspace.adapter(name), self.pin)
 
-    def caption(self, name: str, plan: Plan) -> int:
+    def caption(self, name: str, plan: Plan, speaker: Speaker | SpeakerTeam) -> int:
         """Make one model's captions; returns how many were there already."""
         adapter = None if name == plans.BASE else self.workspace.adapter(name)
         origin = Origin(
@@ -130,12 +131,12 @@ class _Captioning:
             batch_size=self.section.batch_size,
             shard_rows=SHARD_ROWS,
         )
-        self.speaker.use(adapter)
+        speaker.use(adapter)
         with self.workspace.writing(plan) as writer:
             target = self.workspace.captions(name, self.prompt_set)
             older = [target] if reusable(self.workspace, plan, "model", "base", "seed") else []
             pool = shards.pool([*older, *sorted(writer.folder.glob("part-*.parquet"))])
-            parts = shards.write(writer.folder, self.jobs, pool, self.speaker, self.progress, f"Captions of {name}")
+            parts = shards.write(writer.folder, self.jobs, pool, speaker, self.progress, f"Captions of {name}")
             rows = [row for part in parts for row in iter_records(part, Caption)]
             write_records(writer.folder / target.name, rows, Caption)
             self.warnings += [f"{name}: {text}" for text in cut_warning(rows, "caption.max_new_tokens")]

@@ -1,7 +1,7 @@
 """What `rollout` and `caption` share: a model answers prompts in shards, and what is there already is kept.
 
 The rows of a shard and their batches depend on the list of jobs alone, so a run that was killed and started again
-makes the same batches, and with them the same texts, as one that was not.
+makes the same batches, and with them the same texts, as one that was not. Neither matters how many processes answer.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,30 +12,18 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from opadpo.errors import UserError, WorkspaceError
 from opadpo.images import open_rgb
 from opadpo.manifest import Plan
-from opadpo.models.base import BasePin
 from opadpo.models.families.base import Processing
 from opadpo.progress import Progress
 from opadpo.records import Caption, Generated, Prompt, Rollout, Sampling
+from opadpo.steps.speakers import Job, Speaker, SpeakerTeam
 from opadpo.tables import iter_records, write_records
 from opadpo.workspace import Workspace
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
-
     from opadpo.models.generation import Generation
 
 R = TypeVar("R", Rollout, Caption)
 Key = tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One response to make."""
-
-    prompt: Prompt
-    sample_index: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -52,50 +40,6 @@ class Origin:
     def fields(self) -> dict[str, Any]:
         """As fields of a `Generated` record."""
         return dict(vars(self))
-
-
-class Speaker:
-    """The base model, loaded when it is first needed, with one adapter at a time."""
-
-    def __init__(self, workspace: Workspace, pin: BasePin, processing: Processing) -> None:
-        self.workspace, self.pin, self.processing = workspace, pin, processing
-        self.adapter: Path | None = None
-        self._base: PreTrainedModel | None = None
-        self._adapted: PeftModel | None = None
-
-    def use(self, adapter: Path | None) -> None:
-        """Speak with this adapter from now on; None is the base. The adapter before is taken off again."""
-        from opadpo.models.adapters import detach
-
-        if self._adapted is not None:
-            self._base, self._adapted = detach(self._adapted), None
-        self.adapter = adapter
-
-    def respond(self, jobs: Sequence[Job], sampling: Sampling) -> "list[Generation]":
-        """Answer these prompts in one batch.
-
-        Raises:
-            DataError: if an image in the workspace cannot be read.
-            ModelError: if model or adapter cannot be loaded.
-        """
-        from opadpo.models.generation import generate
-
-        folder = self.workspace.prompts
-        rows = [
-            (self.processing.encode(job.prompt.question, open_rgb(folder / job.prompt.image_file)), job.seed)
-            for job in jobs
-        ]
-        return generate(self._model(), self.processing, rows, sampling)
-
-    def _model(self) -> Any:
-        from opadpo.models.adapters import attach
-        from opadpo.models.loading import load_model
-
-        if self._base is None:
-            self._base = load_model(self.pin, self.workspace.recipe)
-        if self.adapter is not None and self._adapted is None:
-            self._adapted = attach(self._base, self.adapter, self.adapter.name)
-        return self._adapted or self._base
 
 
 class Shards(Generic[R]):
@@ -115,22 +59,38 @@ class Shards(Generic[R]):
         self.reused = 0
 
     def write(
-        self, folder: Path, jobs: Sequence[Job], pool: dict[Key, R], speaker: Speaker, progress: Progress, title: str
+        self,
+        folder: Path,
+        jobs: Sequence[Job],
+        pool: dict[Key, R],
+        speaker: Speaker | SpeakerTeam,
+        progress: Progress,
+        title: str,
     ) -> list[Path]:
         """Write `part-00000.parquet` ... in the jobs' order; rows in `pool` are taken from there."""
         self.reused = sum(self._key(job) in pool for job in jobs)
-        paths = []
+        shards = [jobs[start : start + self.shard_rows] for start in range(0, len(jobs), self.shard_rows)]
+        paths = [folder / f"part-{number:05d}.parquet" for number in range(len(shards))]
+        rows = [{key: pool[key] for key in map(self._key, shard) if key in pool} for shard in shards]
+
+        def write_if_complete(number: int) -> None:
+            if len(rows[number]) == len(shards[number]):
+                write_records(paths[number], [rows[number][self._key(job)] for job in shards[number]], self.record_type)
+                rows[number] = {}
+
+        def batches() -> Iterator[tuple[int, list[Job]]]:
+            for number, shard in enumerate(shards):
+                lacking = [job for job in shard if self._key(job) not in rows[number]]
+                write_if_complete(number)
+                yield from ((number, batch) for batch in self._batches(lacking, speaker.processing))
+
         with progress.task(title, len(jobs), done=self.reused) as task:
-            for number, start in enumerate(range(0, len(jobs), self.shard_rows)):
-                shard = jobs[start : start + self.shard_rows]
-                rows = {self._key(job): pool[self._key(job)] for job in shard if self._key(job) in pool}
-                for batch in self._batches([job for job in shard if self._key(job) not in rows], speaker.processing):
-                    for job, response in zip(batch, speaker.respond(batch, self.origin.sampling), strict=True):
-                        rows[self._key(job)] = self.make(job, response)
-                    task.advance(len(batch))
-                path = folder / f"part-{number:05d}.parquet"
-                write_records(path, [rows[self._key(job)] for job in shard], self.record_type)
-                paths.append(path)
+            for number, batch, responses in speaker.respond_to_all(batches(), self.origin.sampling):
+                rows[number].update(
+                    (self._key(job), self.make(job, response)) for job, response in zip(batch, responses, strict=True)
+                )
+                write_if_complete(number)
+                task.advance(len(batch))
         for file in [*folder.glob("part-*.parquet"), *folder.glob(".part-*.tmp")]:
             if file not in paths:
                 file.unlink()

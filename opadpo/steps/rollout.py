@@ -12,8 +12,9 @@ from opadpo.models.loading import load_processing
 from opadpo.progress import Progress
 from opadpo.records import Prompt, Rollout
 from opadpo.steps import plans
-from opadpo.steps.responding import Job, Origin, Shards, Speaker, check_positions, cut_warning, reusable
+from opadpo.steps.responding import Origin, Shards, check_positions, cut_warning, reusable
 from opadpo.steps.result import StepResult
+from opadpo.steps.speakers import Job, speaking
 from opadpo.tables import iter_prompts, iter_records, write_jsonl
 from opadpo.workspace import Workspace
 
@@ -70,7 +71,8 @@ def rollout(workspace: Workspace, *, progress: Progress) -> StepResult:
     with workspace.writing(plan) as writer:
         older = sorted(workspace.rollouts.glob("*.parquet")) if reusable(workspace, plan, "model", "base") else []
         pool = shards.pool([*older, *sorted(writer.folder.glob("part-*.parquet"))])
-        shards.write(writer.folder, jobs, pool, Speaker(workspace, pin, processing), progress, "Sampling responses")
+        with speaking(workspace, pin, processing, progress) as speaker:
+            shards.write(writer.folder, jobs, pool, speaker, progress, "Sampling responses")
         write_jsonl(writer.folder / "dropped.jsonl", dropped)
         warnings = cut_warning(iter_records(writer.folder, Rollout), "rollout.max_new_tokens")
         counts = {"rollouts": len(jobs), "prompts": len(kept), "dropped": len(dropped)}

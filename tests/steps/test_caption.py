@@ -1,5 +1,7 @@
 """Captions of the base and of adapters on one loaded base."""
 
+import shutil
+
 import pytest
 import tiny_workspace
 import torch
@@ -12,9 +14,10 @@ from opadpo.models.loading import load_model
 from opadpo.progress import SilentProgress
 from opadpo.recipe.training import LoraSection
 from opadpo.records import Caption, Prompt
-from opadpo.steps import plans, responding
+from opadpo.steps import plans, speakers
 from opadpo.steps.caption import caption
 from opadpo.tables import read_records
+from opadpo.workspace import Workspace
 
 
 def run(workspace, models, **options):
@@ -89,9 +92,19 @@ def test_a_model_s_captions_do_not_depend_on_those_before_it(captioned, tiny_lla
     assert {name: rows_of(workspace, name) for name in before} == before
 
 
+@pytest.mark.slow
+def test_several_processes_give_the_same_captions_of_every_model(captioned, tmp_path):
+    workspace, _ = captioned
+    shutil.copytree(workspace.root, tmp_path / "two", ignore=shutil.ignore_patterns("captions"))
+    two = Workspace.open(tmp_path / "two", ["model.processes=2"])
+    assert run(two, ["base", "mine"]).counts == {"models": 2, "captions": 12, "reused": 0}
+    for name in ("base", "mine"):
+        assert rows_of(two, name) == rows_of(workspace, name)
+
+
 def test_a_second_run_does_nothing(captioned, monkeypatch):
     workspace, _ = captioned
-    monkeypatch.setattr(responding.Speaker, "respond", None)
+    monkeypatch.setattr(speakers.Speaker, "respond", None)
     result = run(workspace, ["mine", "base"])
     assert result.status == "up_to_date"
     assert result.counts["captions"] == 12
@@ -102,7 +115,7 @@ def test_stopped_in_the_middle_goes_on(captioned, tiny_llava_folder, tmp_path, m
 
     monkeypatch.setattr(module, "SHARD_ROWS", 2)
     again = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder)
-    original, calls = responding.Speaker.respond, []
+    original, calls = speakers.Speaker.respond, []
 
     def respond(self, jobs, sampling):
         calls.append(len(jobs))
@@ -110,7 +123,7 @@ def test_stopped_in_the_middle_goes_on(captioned, tiny_llava_folder, tmp_path, m
             raise KeyboardInterrupt
         return original(self, jobs, sampling)
 
-    monkeypatch.setattr(responding.Speaker, "respond", respond)
+    monkeypatch.setattr(speakers.Speaker, "respond", respond)
     with pytest.raises(KeyboardInterrupt):
         run(again, ["base"])
     result = run(again, ["base"])

@@ -11,7 +11,7 @@ import tiny_workspace
 from opadpo.errors import Busy, DataError, MissingArtefact, UserError
 from opadpo.progress import SilentProgress
 from opadpo.records import Prompt, Rollout
-from opadpo.steps import plans, responding
+from opadpo.steps import plans, speakers
 from opadpo.steps.rollout import rollout
 from opadpo.tables import read_records
 
@@ -20,7 +20,6 @@ import os, signal, sys
 from contextlib import contextmanager
 from opadpo.progress import SilentProgress
 from opadpo.steps.rollout import rollout
-from opadpo.workspace import Workspace
 
 class Deadly(SilentProgress):
     @contextmanager
@@ -33,7 +32,7 @@ class Deadly(SilentProgress):
                     os.kill(os.getpid(), signal.SIGKILL)
         yield Counter()
 
-rollout(Workspace.open(sys.argv[1]), progress=Deadly())
+rollout(Workspace.open(sys.argv[1], sys.argv[3:]), progress=Deadly())
 """
 
 
@@ -56,13 +55,13 @@ def finished(tiny_llava_folder, tmp_path_factory):
 def speaking(monkeypatch):
     """Sizes of the batches that the model was asked for."""
     sizes: list[int] = []
-    original = responding.Speaker.respond
+    original = speakers.Speaker.respond
 
     def respond(self, jobs, sampling):
         sizes.append(len(jobs))
         return original(self, jobs, sampling)
 
-    monkeypatch.setattr(responding.Speaker, "respond", respond)
+    monkeypatch.setattr(speakers.Speaker, "respond", respond)
     return sizes
 
 
@@ -110,6 +109,23 @@ def test_killed_and_resumed_equals_uninterrupted(finished, tiny_llava_folder, tm
     assert sorted(path.name for path in workspace.rollouts.iterdir()) == sorted(
         path.name for path in finished[0].rollouts.iterdir()
     )
+
+
+@pytest.mark.slow
+def test_several_processes_killed_and_resumed_by_one_give_the_same_rollouts(finished, tiny_llava_folder, tmp_path):
+    workspace = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder)
+    died = subprocess.run(
+        [sys.executable, "-c", KILLED, str(workspace.root), "9", "model.processes=2"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    left = len(list(workspace.root.glob(".staging/rollouts.*/part-*.parquet")))
+    assert 1 <= left < 4
+    result = run(workspace)
+    assert 5 <= result.counts["reused"] <= 11
+    assert rows_of(workspace) == rows_of(finished[0])
+    assert workspace.state(plans.rollouts(workspace)) == "done"
 
 
 def test_another_batch_size_gives_the_same_rollouts(finished, tiny_llava_folder, tmp_path):
