@@ -20,6 +20,7 @@ import os, signal, sys
 from contextlib import contextmanager
 from opadpo.progress import SilentProgress
 from opadpo.steps.rollout import rollout
+from opadpo.workspace import Workspace
 
 class Deadly(SilentProgress):
     @contextmanager
