@@ -3,7 +3,8 @@
 Their arithmetic is that of training: the same micro-batches in the same layout and data type, so that in the first
 epoch they are, to the last bit, what switching adapters in the step would give, and every log-ratio before the first
 update is exactly 0. A row is one example under one image: the clean one once, the masked one once per mask seed. In
-later epochs an example meets others than in the first; what the clean row would be there differs by rounding.
+later epochs an example meets others than in the first. A kernel that goes by the shape of its batch (GPU, bfloat16)
+would then compute it with other rounding; in float32 on a CPU it would not (`logps.padded_length`).
 """
 
 import copy
@@ -140,9 +141,7 @@ def fill(
             path = folder / f"process-{rank_here():05d}{SUFFIX}"
             pending = [_Pending(part.collator, missing) for part, missing in zip(parts, work, strict=True)]
             total = sum(rows.total for rows in pending)
-            shown = (
-                progress.task(f"reference {name}", total + reused, done=reused) if first_process() else nullcontext()
-            )
+            shown = progress.task(f"reference {name}", total) if first_process() else nullcontext()
             with ShardWriter(path, shards.whole.get(path, 0)) as writer, shown as task:
                 for batches in pending:
                     for rows in _scored(batches, score, workers):

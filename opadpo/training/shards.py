@@ -11,6 +11,7 @@ import struct
 import time
 import zlib
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -38,13 +39,16 @@ class Shards:
         self.whole = {scan.path: scan.end for scan in scans}
         """File -> bytes of it that are whole rows."""
         self._maps = [scan.content for scan in scans]
-        self._files = np.concatenate(
+        files = np.concatenate(
             [np.full(len(scan.offsets), i, dtype=np.uint16) for i, scan in enumerate(scans)] or [np.zeros(0, np.uint16)]
         )
-        self._offsets = np.concatenate([np.asarray(s.offsets, np.uint64) for s in scans] or [np.zeros(0, np.uint64)])
+        offsets = np.concatenate([np.asarray(s.offsets, np.uint64) for s in scans] or [np.zeros(0, np.uint64)])
         heads = np.concatenate([np.asarray(s.heads, np.uint64) for s in scans] or [np.zeros(0, np.uint64)])
         order = np.argsort(heads, kind="stable")
-        self._heads, self._files, self._offsets = heads[order], self._files[order], self._offsets[order]
+        # One key at a time, memory views are searched faster than arrays.
+        self._heads = heads[order].data
+        self._files = files[order].data
+        self._offsets = offsets[order].data
 
     def __len__(self) -> int:
         return len(self._heads)
@@ -66,10 +70,10 @@ class Shards:
         return np.frombuffer(content, _VALUE, count, offset + _FRAME.size)
 
     def _find(self, key: bytes) -> tuple[mmap.mmap, int] | None:
-        head = np.uint64(_head(key))
-        place = int(np.searchsorted(self._heads, head))
+        head = _head(key)
+        place = bisect_left(self._heads, head)
         while place < len(self._heads) and self._heads[place] == head:
-            content, offset = self._maps[self._files[place]], int(self._offsets[place])
+            content, offset = self._maps[self._files[place]], self._offsets[place]
             if content[offset : offset + KEY_BYTES] == key:
                 return content, offset
             place += 1
