@@ -4,8 +4,9 @@ Every response sees the prompt and itself, its positions go on where the prompt 
 from the prompt's last position: what it scores is what it scores in a sequence of its own, and image and prompt are
 computed once. Prior art for text: prefix sharing (arXiv 2410.20305).
 
-Only attention kernels that take a mask of any shape can do it: sdpa. (Eager attention adds a bool mask to the scores
-as if it were numbers, FlashAttention-2 takes none; neither says so.)
+The model sees all rows as one sequence without padding; `attention` keeps them apart, and `head` reads log-probs off
+without making logits. Only sdpa attention can do it. (Eager attention adds a bool mask to the scores as if it were
+numbers, FlashAttention-2 takes none; neither says so.)
 """
 
 from collections.abc import Sequence
@@ -13,17 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from opadpo.errors import UserError
-from opadpo.training.logps import CHUNK, padded_length, spread
+from opadpo.training.attention import PACKED, PROMPT, Layout, Row, attend_by_layout, no_mask
+from opadpo.training.head import frozen_head, scoring
+from opadpo.training.logps import padded_length, spread
 
 if TYPE_CHECKING:
     from opadpo.models.families.base import Family, Processing
 
 PADDING = -1
-PROMPT = 0
-"""Segments; the responses of a row count from 1."""
+"""Segment of what fills a row up; see `PROMPT`."""
 
 
 class PackedRow(NamedTuple):
@@ -85,28 +86,38 @@ class PackedSequences(NamedTuple):
             UserError: if the attention kernel cannot do it.
         """
         inner = _model_with_images(model)
-        check_attention(inner.config.get_text_config()._attn_implementation)
+        text = inner.config.get_text_config()
+        check_attention(text._attn_implementation)
+        attend_by_layout(text)
+        frozen_head(inner)
         positions = restarted_positions(self, model)
         features = None if trains_tower(model) else image_features(inner, self.image_inputs)
         return self._replace(positions=positions, features=features)
 
     def logps(self, model: nn.Module) -> Tensor:
-        """Log-prob of every response token, float32 (responses, longest response); 0 at padding."""
+        """Log-prob of every response token, float32 (responses, longest response); 0 at padding.
+
+        The model sees all rows as one sequence without padding.
+        """
         batch = self if self.positions is not None else self.prepared(model)
+        inner = _model_with_images(model)
         images: dict[str, Any] = dict(batch.image_inputs)
         if batch.features is not None:
             del images["pixel_values"]
             images["mm_encoder_outputs"] = {"image": batch.features}
-        output: Any = model(
-            input_ids=batch.input_ids,
-            attention_mask=attention_masks(batch, _model_with_images(model).config.get_text_config()),
-            position_ids=batch.positions,
-            logits_to_keep=batch.needed,
-            use_cache=False,
-            **images,
-            **batch.sequence_inputs,
-        )
-        return spread(chosen_logps(output.logits, batch.sources, batch.targets), batch.response_mask)
+        inside = batch.segments != PADDING
+        with scoring(frozen_head(inner), batch.sources, batch.targets):
+            output: Any = model(
+                input_ids=batch.input_ids[inside].unsqueeze(0),
+                attention_mask=no_mask(inner.config.get_text_config(), inside.device),
+                layout=row_layout(batch),
+                position_ids=cast("Tensor", batch.positions)[..., inside].unsqueeze(-2),
+                logits_to_keep=batch.needed[inside].unsqueeze(0),
+                use_cache=False,
+                **images,
+                **{name: value[inside].unsqueeze(0) for name, value in batch.sequence_inputs.items()},
+            )
+        return spread(output.logits, batch.response_mask)
 
 
 def pack_rows(
@@ -166,37 +177,16 @@ def pack_rows(
     )
 
 
-def visible(segments: Tensor) -> Tensor:
-    """Which keys each query sees, bool (rows, queries, keys): the prompt and its own response, up to itself.
-
-    Padding sees itself, as a softmax over nothing is not a number.
-    """
-    query, key = segments.unsqueeze(2), segments.unsqueeze(1)
-    square = torch.ones(segments.shape[1:] * 2, dtype=torch.bool, device=segments.device)
-    real = (query != PADDING) & (key != PADDING)
-    return (square.tril() & real & ((key == PROMPT) | (query == key))) | square.tril().logical_and(square.triu())
-
-
-def attention_masks(batch: PackedSequences, text: Any) -> Tensor | dict[str, Tensor]:
-    """Mask(s) for a language model with this config: bool (rows, 1, length, length), one for each kind of layer.
-
-    A sliding window counts places in a response's own sequence. Where the family's image positions see each other in
-    both directions, they do so in every layer.
-    """
-    seen = visible(batch.segments)
-    window: int | None = getattr(text, "sliding_window", None)
-    near = seen
-    if window is not None:
-        prompt = (batch.segments == PROMPT).sum(1, keepdim=True)
-        place = batch.offsets + torch.where(batch.segments > PROMPT, prompt, 0)
-        near = seen & (place.unsqueeze(2) - place.unsqueeze(1) < window)
-    if batch.family.image_sees_itself:
-        image = (batch.input_ids == batch.image_token) & (batch.segments == PROMPT)
-        block = image.unsqueeze(2) & image.unsqueeze(1)
-        seen, near = seen | block, near | block
-    if window is not None and getattr(text, "layer_types", None):
-        return {"full_attention": seen.unsqueeze(1), "sliding_attention": near.unsqueeze(1)}
-    return near.unsqueeze(1)
+def row_layout(batch: PackedSequences) -> Layout:
+    """What attention needs to know of the rows, padding left out."""
+    prompts = (batch.segments == PROMPT).sum(1)
+    places = batch.offsets + torch.where(batch.segments > PROMPT, prompts.unsqueeze(1), 0)
+    image = (batch.input_ids == batch.image_token) & (batch.segments == PROMPT)
+    rows: list[Row] = []
+    for row, (inside, prompt) in enumerate(zip(batch.segments != PADDING, prompts.tolist(), strict=True)):
+        together = image[row][inside] if batch.family.image_sees_itself else None
+        rows.append(Row(batch.segments[row][inside], places[row][inside], together, prompt))
+    return Layout(rows)
 
 
 def restarted_positions(batch: PackedSequences, model: nn.Module) -> Tensor:
@@ -229,31 +219,13 @@ def image_features(inner: Any, image_inputs: dict[str, Tensor]) -> Any:
     return type(output)(**kept)
 
 
-def chosen_logps(logits: Tensor, sources: Tensor, targets: Tensor, chunk: int = CHUNK) -> Tensor:
-    """Log-softmax of row `sources[i]` of `logits` at `targets[i]`, float32 (float64 stays).
-
-    Several tokens may be read from one row (the first ones of all responses); it is normalised once. Of more rows than
-    `chunk` only so many are in float32 at a time.
-    """
-    if len(logits) <= chunk:
-        norms = _norms(logits)
-    else:
-        pieces = (checkpoint(_norms, piece, use_reentrant=False) for piece in logits.split(chunk))
-        norms = torch.cat(cast("list[Tensor]", list(pieces)))
-    return logits[sources, targets].to(norms.dtype) - norms[sources]
-
-
-def _norms(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).logsumexp(-1)
-
-
 def check_attention(kernel: str) -> None:
     """Check that an attention kernel takes a mask of any shape.
 
     Raises:
         UserError: if not.
     """
-    if kernel != "sdpa":
+    if kernel not in ("sdpa", PACKED):
         raise UserError(
             "Packed training needs sdpa attention: the other kernels do not take the mask that keeps responses apart",
             seen=f"model.attention {kernel}",

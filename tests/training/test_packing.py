@@ -1,5 +1,6 @@
 """Packed rows score every response as a sequence of its own does, for every family; and each trap would be noticed."""
 
+import itertools
 import json
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from opadpo.errors import UserError
+from opadpo.errors import ModelError, UserError
 from opadpo.models.base import BasePin
 from opadpo.models.families import family_for
 from opadpo.models.families.base import Processing
@@ -23,11 +24,13 @@ from opadpo.recipe import parse_recipe
 from opadpo.recipe.training import LoraSection
 from opadpo.steps.train import train
 from opadpo.training import packing
+from opadpo.training.attention import PROMPT, Layout, attend_packed, visible
 from opadpo.training.collate import Batch, Collator, Visit
 from opadpo.training.examples import Prompts, Response, TrainingExample
+from opadpo.training.head import chosen_logps
 from opadpo.training.logps import response_logps, token_logps
 from opadpo.training.opadpo import image_mask
-from opadpo.training.packing import PROMPT, PackedRow, PackedSequences, chosen_logps, pack_rows, visible
+from opadpo.training.packing import PackedRow, PackedSequences, pack_rows, row_layout
 from opadpo.training.policy import computing_as, fresh_adapter
 
 FAMILIES = ["llava", *tiny_models.TINY]
@@ -270,17 +273,79 @@ segments = st.lists(
 )
 
 
-@settings(max_examples=60)
-@given(segments)
-def test_who_sees_whom(rows):
+def layout_of(rows: list[list[int]], processing: Processing) -> Layout:
+    """Of rows of segments, padded."""
     length = max(map(len, rows))
-    rows = [row + [-1] * (length - len(row)) for row in rows]
-    mask = visible(torch.tensor(rows))
-    for row, belongs in enumerate(rows):
-        for query in range(length):
-            for key in range(length):
-                sees = belongs[query] >= 0 and key <= query and belongs[key] in (0, belongs[query])
-                assert bool(mask[row, query, key]) == (sees or query == key)
+    padded = torch.tensor([row + [-1] * (length - len(row)) for row in rows])
+    offsets = torch.tensor([[row[:place].count(row[place]) for place in range(length)] for row in padded.tolist()])
+    unread: dict[str, Any] = dict.fromkeys(("needed", "sources", "targets", "response_mask", "tokens"))
+    batch = PackedSequences(
+        input_ids=torch.zeros_like(padded),
+        segments=padded,
+        offsets=offsets,
+        **unread,
+        image_inputs={},
+        sequence_inputs={},
+        family=processing.family,
+        image_token=1,
+    )
+    return row_layout(batch)
+
+
+@pytest.fixture(scope="module")
+def llava_processing(tmp_path_factory: pytest.TempPathFactory) -> Processing:
+    return load("llava", tmp_path_factory.mktemp("llava")).processing
+
+
+@settings(max_examples=40)
+@given(rows=segments, window=st.sampled_from([None, 2, 3, 50]))
+def test_who_sees_whom(rows, window, llava_processing):
+    layout = layout_of(rows, llava_processing)
+    for belongs, (prompt_mask, response_mask) in zip(rows, layout.masks(window), strict=True):
+        real = [segment for segment in belongs if segment >= 0]
+        prompt = real.count(0)
+        if prompt_mask is None:
+            prompt_mask = torch.ones(prompt, prompt, dtype=torch.bool).tril()
+        mask = [[*row, *[False] * (len(real) - prompt)] for row in prompt_mask.view(prompt, prompt).tolist()]
+        mask += response_mask[0, 0].tolist()
+        place = [n if s == 0 else prompt + real[:n].count(s) for n, s in enumerate(real)]
+        for query, key in itertools.product(range(len(real)), repeat=2):
+            sees = key <= query and real[key] in (0, real[query])
+            near = window is None or place[query] - place[key] < window
+            assert mask[query][key] == (sees and near)
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=segments, seed=st.integers(0, 9), groups=st.sampled_from([1, 2]))
+def test_attention_of_a_layout_is_that_of_a_dense_mask(rows, seed, groups, llava_processing):
+    layout = layout_of(rows, llava_processing)
+    length, heads = sum(layout.lengths), 2
+    chance = torch.Generator().manual_seed(seed)
+    shapes = [(1, heads, length, 4), *[(1, heads // groups, length, 4)] * 2]
+    inputs = [torch.randn(shape, generator=chance, dtype=torch.float64) for shape in shapes]
+    dense = torch.block_diag(*[visible(row.segments, row.places).double() for row in layout.rows]).bool()
+    module = torch.nn.Identity()
+    module.num_key_value_groups = groups  # pyright: ignore[reportArgumentType]
+    results = []
+    ways: list[dict[str, Any]] = [
+        {"layout": layout, "attention_mask": None},
+        {"attention_mask": dense[None, None]},
+    ]
+    for options in ways:
+        q, k, v = leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+        output, _ = attend_packed(module, q, k, v, **options, scaling=0.7)
+        (output * torch.arange(output.numel()).view(output.shape)).sum().backward()
+        results.append([output.detach(), *[leaf.grad for leaf in leaves]])
+    torch.testing.assert_close(results[0], results[1], rtol=1e-10, atol=1e-10)
+
+
+def test_a_layout_that_is_lost_on_its_way_is_noticed(tmp_path, monkeypatch):
+    llava = load("llava", tmp_path)
+    model = llava.adapted()
+    sequences = prepared(model, llava.batch(True))
+    monkeypatch.setattr(packing, "row_layout", lambda _: None)
+    with pytest.raises(RuntimeError, match="size"):
+        response_logps(model, sequences)
 
 
 def test_tensors_of_a_batch(tmp_path):
@@ -301,27 +366,46 @@ def test_tensors_of_a_batch(tmp_path):
     assert left.segments.tolist() == [[*none, 0, 0, 1, 1, 1, 2], [*none, -1, 0, 0, 0, 2, 2]]
 
 
-def test_logits_of_a_position_serve_several_tokens():
+@pytest.mark.parametrize("bias", [False, True])
+def test_log_probs_without_logits(bias):
+    """Chunks of any size, positions that several tokens are read from, and ones that none is."""
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(23, 31, generator=generator, dtype=torch.float64)
+    head = torch.nn.Linear(7, 31, bias=bias, dtype=torch.float64).requires_grad_(False)
+    hidden = torch.randn(23, 7, generator=generator, dtype=torch.float64)
     sources = torch.randint(0, 23, (40,), generator=generator)
     targets = torch.randint(0, 31, (40,), generator=generator)
     results = []
     for score in (
-        lambda leaf: token_logps(leaf[sources], targets),
-        lambda leaf: chosen_logps(leaf, sources, targets),
-        lambda leaf: chosen_logps(leaf, sources, targets, chunk=5),
+        lambda leaf: token_logps(head(leaf)[sources], targets),
+        lambda leaf: chosen_logps(leaf, head, sources, targets),
+        lambda leaf: chosen_logps(leaf, head, sources, targets, chunk=5 * 31),
+        lambda leaf: chosen_logps(leaf, head, sources, targets, chunk=1),
     ):
-        leaf = logits.clone().requires_grad_()
+        leaf = hidden.clone().requires_grad_()
         values = score(leaf)
         (values * torch.arange(40)).sum().backward()
         results.append((values.detach(), leaf.grad))
-    torch.testing.assert_close(results[1], results[0], atol=1e-12, rtol=0)
-    torch.testing.assert_close(results[2], results[0], atol=1e-12, rtol=0)
-    half = torch.randn(5, 1000).bfloat16()
-    values = chosen_logps(half, torch.arange(5), torch.arange(5))
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], atol=1e-12, rtol=0)
+
+
+def test_log_probs_in_half_precision_are_float32():
+    head = torch.nn.Linear(16, 1000, bias=False).bfloat16().requires_grad_(False)
+    hidden = torch.randn(5, 16).bfloat16().requires_grad_()
+    values = chosen_logps(hidden, head, torch.arange(5), torch.arange(5))
     assert values.dtype == torch.float32
-    torch.testing.assert_close(values, half.float().log_softmax(-1)[range(5), range(5)])
+    wanted = (hidden.float() @ head.weight.float().T).log_softmax(-1)[range(5), range(5)]
+    torch.testing.assert_close(values, wanted, atol=5e-3, rtol=0)
+    gradients = [torch.autograd.grad(v.sum(), hidden, retain_graph=True)[0] for v in (values, wanted)]
+    torch.testing.assert_close(*gradients, atol=1e-2, rtol=1e-2)
+
+
+def test_a_head_that_is_trained_is_refused(tmp_path):
+    llava = load("llava", tmp_path)
+    model = llava.adapted()
+    model.get_output_embeddings().requires_grad_(True)
+    with pytest.raises(ModelError, match=r"frozen linear head(.|\n)*trained"):
+        prepared(model, llava.batch(True))
 
 
 @pytest.mark.parametrize("stage", ["opa", "opadpo"])
