@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,13 +135,16 @@ class _Intercept:
 
 
 @contextmanager
-def chat_server() -> Iterator[ChatServer]:
-    """Run a `ChatServer` on a thread."""
+def chat_server(*, extra: dict[str, Callable[[ChatServer, Request], Response]] | None = None) -> Iterator[ChatServer]:
+    """Run a `ChatServer` on a thread; `extra` are replies to GET at further paths."""
     server = ChatServer()
+    app = server.app()
+    for path, reply in (extra or {}).items():
+        app.router.routes.append(Route(path, partial(reply, server)))
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    config = uvicorn.Config(server.app(), log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
@@ -223,9 +227,9 @@ def main() -> None:
     server.delay = options.latency
     server.behave = faults.at_random(options.faults, options.seed)
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    partial = options.port_file.with_suffix(".part")
-    partial.write_text(str(listener.getsockname()[1]))
-    os.replace(partial, options.port_file)
+    unnamed = options.port_file.with_suffix(".part")
+    unnamed.write_text(str(listener.getsockname()[1]))
+    os.replace(unnamed, options.port_file)
     uvicorn.Server(uvicorn.Config(server.app(), log_level="error", lifespan="off")).run(sockets=[listener])
 
 

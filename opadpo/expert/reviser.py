@@ -8,6 +8,7 @@ from opadpo.expert.parsing import Reading, read_answer
 from opadpo.expert.schema import answer_schema
 from opadpo.llm.asking import Asker
 from opadpo.llm.requests import Answer, ChatRequest, Failure, Message, Picture
+from opadpo.llm.tokens import text_tokens
 from opadpo.llm.wire import total_usage
 from opadpo.recipe.sections import ReviseSection
 from opadpo.records import Revision
@@ -16,6 +17,9 @@ from opadpo.text.sentences import split_sentences
 
 _PROBLEMS_TOLD = 10
 _PROBLEMS_KEPT = 3
+_DESCRIPTION_TOKENS = 200
+_ENTRY_TOKENS = 60
+"""Of an answer: its description of the image, and what each sentence has besides its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class Reviser:
             schema_name="revision",
             temperature=self._section.temperature,
             max_tokens=self._section.max_tokens,
+            expected_tokens=_DESCRIPTION_TOKENS + sum(_ENTRY_TOKENS + text_tokens(text) for text in sentences),
         )
 
     def _repair(self, request: ChatRequest, answer: Answer, problems: Sequence[str]) -> ChatRequest:
@@ -96,6 +101,7 @@ class Reviser:
             schema_name=request.schema_name,
             temperature=request.temperature,
             max_tokens=request.max_tokens,
+            expected_tokens=request.expected_tokens,
         )
 
     def _revision(self, task: Task, reading: Reading, answers: Sequence[Answer]) -> Revision:

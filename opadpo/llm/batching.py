@@ -20,7 +20,6 @@ from opadpo.llm.budget import Budget
 from opadpo.llm.client import ChatClient
 from opadpo.llm.requests import ChatRequest, Failure
 from opadpo.llm.store import RequestStore
-from opadpo.llm.tokens import prompt_tokens
 from opadpo.llm.transport import batch_path
 from opadpo.llm.wire import body, encode_messages
 from opadpo.progress import Progress
@@ -122,11 +121,7 @@ class BatchRunner:
         endpoint = self._endpoint
         content = body(request, encode_messages(request), endpoint.model, endpoint.unsupported)
         head = json.dumps({"custom_id": request.key, "method": "POST", "url": batch_path(self._section.endpoint)})
-        if self._client.budget.limit is None:
-            worst = 0.0
-        else:
-            factor = self._section.batch.price_factor
-            worst = self._client.worst_cost(request, prompt_tokens(request), factor=factor)
+        worst = self._client.worst_cost(request, factor=self._section.batch.price_factor)
         return head[:-1].encode() + b', "body": ' + content + b"}\n", worst
 
     async def _make_room(self, writer: PartWriter, worst: float) -> None:
@@ -216,9 +211,9 @@ class BatchRunner:
 
         try:
             async for batch in self._sdk.batches.list(limit=100):
-                if (batch.metadata or {}).get(_PART_KEY) == part.part_id:
+                if (batch.metadata or {}).get(_PART_KEY) == part.part_id and batch.status != "failed":
                     return batch.id
-        except (openai.NotFoundError, openai.APIStatusError) as error:
+        except openai.APIStatusError as error:
             if error.status_code not in (404, 405, 501):
                 raise
         return None

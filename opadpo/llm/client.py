@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from opadpo.errors import EndpointError, StepFailed, UserError
 from opadpo.images import ImageProblem
@@ -20,20 +20,32 @@ from opadpo.llm.endpoint import Attempt, Endpoint
 from opadpo.llm.limits import Permit
 from opadpo.llm.prices import PriceTable
 from opadpo.llm.requests import Answer, ChatRequest, Failure
-from opadpo.llm.tokens import answer_tokens, prompt_tokens
+from opadpo.llm.tokens import answer_tokens, most_prompt_tokens, prompt_tokens
 from opadpo.llm.wire import encode_messages, total_usage
 from opadpo.recipe.endpoints import AskingSection, EndpointSection
 from opadpo.records import Usage
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 8.0
-_MARGIN = 1.5
-"""A request may have so many times the tokens that were estimated; more if answers show it."""
+_MARGIN = 1.1
+"""A request may have so many times the tokens that it should have at the most; more if answers show it."""
 _HEADROOM = 1.1
 
 
 def _nothing(_message: str) -> None:
     """Tell nobody."""
+
+
+class _Prepared(NamedTuple):
+    """A request, ready to be sent."""
+
+    request: ChatRequest
+    messages: bytes
+    """The conversation as it is sent, images and all."""
+    tokens: int
+    """About how many tokens it has; 0 where nobody counts them."""
+    worst_cost: float
+    """The most that sending it once can cost, in US dollars."""
 
 
 class ChatClient:
@@ -93,14 +105,14 @@ class ChatClient:
             BudgetReached: if the rest of the budget is too small for this request.
         """
         try:
-            messages, tokens = await self._prepared(request)
+            prepared = await self._prepared(request)
         except ImageProblem as problem:
             return Failure(kind="image", reason=f"image {problem.reason}", retryable=True)
         parts: list[Usage] = []
         tries = 0
         endpoint: Endpoint | None = None
         while True:
-            endpoint, attempt = await self._attempt(request, messages, tokens, avoid=endpoint)
+            endpoint, attempt = await self._attempt(prepared, avoid=endpoint)
             parts.append(attempt.outcome.usage)
             tries += not attempt.busy
             if not self._again(endpoint, attempt, tries):
@@ -108,40 +120,46 @@ class ChatClient:
             if not attempt.busy:
                 await asyncio.sleep(_pause(tries) if attempt.wait is None else attempt.wait)
 
-    def worst_cost(self, request: ChatRequest, prompt: int, *, factor: float = 1.0) -> float:
-        """The most US dollars that a request with about `prompt` tokens can cost; `factor` scales the prices."""
+    def worst_cost(self, request: ChatRequest, *, factor: float = 1.0) -> float:
+        """The most US dollars that sending a request once can cost; `factor` scales the prices. 0 without a budget.
+
+        Raises:
+            ImageProblem: if an image is missing or not usable.
+        """
+        if self.budget.limit is None:
+            return 0.0
         names = (request.model, self.endpoints[0].model)
-        return factor * self.prices.cost(names, math.ceil(prompt * self._margin), request.max_tokens)
+        prompt = math.ceil(most_prompt_tokens(request) * self._margin)
+        return factor * self.prices.cost(names, prompt, request.max_tokens)
 
     # -- one attempt -------------------------------------------------------------------------------------------
 
-    async def _prepared(self, request: ChatRequest) -> tuple[bytes, int]:
-        """The conversation as it is sent, and about how many tokens it has (0 where nobody counts them).
+    async def _prepared(self, request: ChatRequest) -> _Prepared:
+        """Everything about a request that is made once, however often it is sent.
 
         Raises:
             ImageProblem: if an image is missing or not usable.
         """
 
-        def prepare() -> tuple[bytes, int]:
-            return encode_messages(request), prompt_tokens(request) if self._counts_tokens else 0
+        def prepare() -> _Prepared:
+            tokens = prompt_tokens(request) if self._counts_tokens else 0
+            return _Prepared(request, encode_messages(request), tokens, self.worst_cost(request))
 
         if all(message.picture is None for message in request.messages):
             return prepare()
         return await asyncio.to_thread(prepare)
 
-    async def _attempt(
-        self, request: ChatRequest, messages: bytes, tokens: int, avoid: Endpoint | None
-    ) -> tuple[Endpoint, Attempt]:
-        """Send the request once to a server that is alive."""
-        reserved = self.worst_cost(request, tokens) if self.budget.limit is not None else 0.0
-        await self.budget.reserve(reserved)
+    async def _attempt(self, prepared: _Prepared, avoid: Endpoint | None) -> tuple[Endpoint, Attempt]:
+        """Send a request once to a server that is alive."""
+        request, tokens = prepared.request, prepared.tokens
+        await self.budget.reserve(prepared.worst_cost)
         cost = 0.0
         try:
             while True:
                 endpoint, permit = await self._admit(tokens + answer_tokens(request) if tokens else 0, avoid)
                 used: int | None = None
                 try:
-                    attempt = await endpoint.attempt(request, messages)
+                    attempt = await endpoint.attempt(request, prepared.messages)
                     usage = attempt.outcome.usage
                     cost, used = usage.cost_usd, (usage.prompt_tokens + usage.completion_tokens) or None
                     self._note(endpoint, permit, attempt, tokens)
@@ -152,7 +170,7 @@ class ChatClient:
                     endpoint.limits.give_back(permit, used)
                     self._freed.set()
         finally:
-            self.budget.settle(reserved, cost)
+            self.budget.settle(prepared.worst_cost, cost)
 
     async def _admit(self, tokens: int, avoid: Endpoint | None) -> tuple[Endpoint, Permit]:
         """Wait for room; the server with most of it, one other than `avoid` if there is a choice.

@@ -56,18 +56,15 @@ class Endpoint:
         """
         self.model = section.model
         self.base_url = base_url or section.base_url or ("" if section.provider == "azure" else OPENAI_URL)
-        self.limits = Limits(
-            min(concurrency, section.concurrency or concurrency),
-            section.requests_per_minute,
-            section.tokens_per_minute,
-        )
+        most = min(concurrency, section.concurrency or concurrency)
+        self.limits = Limits(most, section.requests_per_minute, section.tokens_per_minute)
         self.unsupported: set[str] = set()
         self._section = section
         self._prices = prices
         self._key = endpoint_key(section)
         self._secrets = Secrets([self._key])
         check_url(self.base_url, section)
-        self.sdk = make_sdk(section, self.base_url, self._key, self._secrets)
+        self.sdk = make_sdk(section, self.base_url, self._key, self._secrets, connections=most)
         self._path = chat_path(section)
         self._contact = asyncio.Lock()
         self._reached = False

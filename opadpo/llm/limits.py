@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 _MINUTE = 60.0
+_ROUNDING = 1e-6
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
 
@@ -22,13 +23,13 @@ class MinuteBudget:
         """Seconds until `amount` fits. What is larger than the whole budget goes when nothing else was taken."""
         self._forget(now)
         excess = self._sum + min(amount, self.budget) - self.budget
+        wait = 0.0
         for moment, taken in self._taken:
-            if excess <= 0:
-                return 0.0
+            if excess <= _ROUNDING:
+                break
             excess -= taken
-            if excess <= 0:
-                return moment + _MINUTE - now
-        return 0.0
+            wait = moment + _MINUTE - now
+        return wait
 
     def take(self, amount: float, now: float) -> list[float]:
         """Count `amount`; the entry can be corrected later with `correct`."""

@@ -1,5 +1,6 @@
 """How many tokens a request will have: estimates, made without a tokenizer and without the network."""
 
+import json
 import math
 import re
 from typing import NamedTuple
@@ -94,11 +95,25 @@ def prompt_tokens(request: ChatRequest) -> int:
     Raises:
         ImageProblem: if one of its images is missing or not usable.
     """
-    total = sum(_MESSAGE_TOKENS + text_tokens(message.text) for message in request.messages)
-    pictures = [message.picture for message in request.messages if message.picture is not None]
-    return total + sum(image_tokens(picture, request.model) for picture in pictures)
+    return _with_images(request, [text_tokens(message.text) for message in request.messages])
+
+
+def most_prompt_tokens(request: ChatRequest) -> int:
+    """More tokens than a request can have before its answer: no tokenizer makes more of a text than it has bytes.
+
+    Raises:
+        ImageProblem: if one of its images is missing or not usable.
+    """
+    return _with_images(request, [len(message.text.encode()) for message in request.messages])
 
 
 def answer_tokens(request: ChatRequest) -> int:
     """About how many tokens its answer will have; the longest allowed where the request does not say."""
     return min(request.expected_tokens or request.max_tokens, request.max_tokens)
+
+
+def _with_images(request: ChatRequest, texts: list[int]) -> int:
+    pictures = [message.picture for message in request.messages if message.picture is not None]
+    images = sum(image_tokens(picture, request.model) for picture in pictures)
+    schema = text_tokens(json.dumps(request.schema)) if request.schema is not None else 0
+    return sum(texts) + _MESSAGE_TOKENS * len(texts) + images + schema

@@ -23,16 +23,19 @@ OPENAI_URL = "https://api.openai.com/v1"
 _AZURE_V1 = re.compile(r"/openai/v1/?$")
 
 
-def make_sdk(section: EndpointSection, base_url: str, key: str | None, secrets: Secrets) -> "openai.AsyncOpenAI":
-    """The SDK's client for a provider. It retries nothing: that is `ChatClient`'s part.
+def make_sdk(
+    section: EndpointSection, base_url: str, key: str | None, secrets: Secrets, *, connections: int
+) -> "openai.AsyncOpenAI":
+    """The SDK's client for a provider, for so many requests at once. It retries nothing: `ChatClient` does.
 
     Raises:
         DependencyMissing: without azure-identity where `entra` needs it.
     """
     import openai
 
-    # A proxy of the environment cannot reach a server on this machine.
-    http = openai.DefaultAsyncHttpxClient(trust_env=not is_local(base_url))
+    from opadpo.llm.connections import http_client
+
+    http = http_client(connections, local=is_local(base_url))
     common: dict[str, Any] = {"timeout": section.timeout, "max_retries": 0, "http_client": http}
     token = _entra_token(secrets) if section.entra else None
     if section.provider == "azure" and section.api_version:
