@@ -16,7 +16,7 @@ from opadpo.review.messages import CommitIn
 from opadpo.review.store import ReviewStore
 from opadpo.steps import plans
 from opadpo.tables import write_records
-from opadpo.text.revising import compose
+from opadpo.text.revising import Decision, compose
 from opadpo.text.sentences import split_sentences
 from opadpo.toy.captions import OWN_TEMPLATES
 from opadpo.toy.dataset import rows
@@ -41,7 +41,7 @@ def fill(
     for index, prompt in enumerate(prompts):
         rollout = _rollout(prompt, texts.get(index) or _caption(prompt, rng), index)
         rollouts.append(rollout)
-        revisions.append(_revision(prompt, rollout))
+        revisions.append(_revision(prompt, rollout, judged=index not in texts))
     with workspace.writing(plans.rollouts(workspace)) as writer:
         write_records(writer.folder / "part-00000.parquet", rollouts, Rollout)
         writer.finish({"rollouts": count})
@@ -109,13 +109,17 @@ def _rollout(prompt: Prompt, response: str, index: int) -> Rollout:
     )  # fmt: skip
 
 
-def _revision(prompt: Prompt, rollout: Rollout) -> Revision:
+def _revision(prompt: Prompt, rollout: Rollout, *, judged: bool) -> Revision:
+    """The toy expert's; with `judged` off, everything is kept and the image described by the response."""
     texts = [rollout.response[span.start : span.end] for span in split_sentences(rollout.response)]
-    answer = judge(dict(enumerate(texts, 1)), prompt.extra["truth"]).model_dump_json()
-    reading = read_answer(answer, texts)
-    assert reading.problems == []
-    sentences, text = compose(rollout.response, reading.decisions, reading.additions)
+    decisions, description = [Decision() for _ in texts], rollout.response
+    if judged:
+        answer = judge(dict(enumerate(texts, 1)), prompt.extra["truth"]).model_dump_json()
+        reading = read_answer(answer, texts)
+        assert reading.problems == []
+        decisions, description = reading.decisions, reading.image_description
+    sentences, text = compose(rollout.response, decisions)
     return Revision.create(
         rollout_id=rollout.rollout_id, author_kind="expert", author="toy-expert", sentences=sentences, text=text,
-        image_description=reading.image_description,
+        image_description=description,
     )  # fmt: skip

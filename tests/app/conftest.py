@@ -1,15 +1,15 @@
 """The app serving a filled workspace in a process of its own, and a browser."""
 
-import os
-import re
-import signal
-import subprocess
-import sys
+import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from filled_workspace import fill
+from desk_workspace import fill as fill_desk
+from filled_workspace import HOSTILE, fill
+from PIL import Image
+from running_app import RunningApp
 
 from opadpo.recipe import preset_text
 from opadpo.workspace import Workspace
@@ -27,19 +27,8 @@ def filled_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture(scope="session")
 def app_url(filled_workspace: Workspace) -> Iterator[str]:
     """Address of the app, served by the command line in its own process."""
-    command = [sys.executable, "-m", "opadpo", "app", str(filled_workspace.root), "--port", "0"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    ) as app:
-        try:
-            assert app.stdout is not None
-            line = app.stdout.readline()
-            found = re.search(r"http://127\.0\.0\.1:\d+", line)
-            assert found, f"the app did not say where it listens: {line!r}"
-            yield found[0]
-        finally:
-            app.send_signal(signal.SIGINT)
-            app.wait(20)
+    with RunningApp(filled_workspace.root) as app:
+        yield app.url
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +46,41 @@ def browser():
         )
         yield running
         running.close()
+
+
+PLAIN = "A cup stands on the table. A dog sits on the sofa. The sky is blue."
+
+
+class DeskWorld(NamedTuple):
+    """The app on a workspace with records of every kind."""
+
+    workspace: Workspace
+    app: RunningApp
+    records: list[str]
+    """Rollout ids. 0: hostile texts; 1: a word of 10,000 letters; 2: marks that turn the direction of writing or have
+    no width; 3: an image of 1 x 2000; 4: one of 4000 x 10; 5: no text at all; 6 to 11: three sentences, all kept; the
+    rest: toy captions with mistakes."""
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeskWorld]:
+    """A desk in a process of its own; whoever kills it starts it again."""
+    workspace = Workspace.create(
+        tmp_path_factory.mktemp("desk") / "desk", preset_text("toy"), ["prepare.subset_size=60"]
+    )
+    strange = {
+        0: f"There is a cup. {HOSTILE}",
+        1: f"{'x' * 10_000} is here. There is a cup.",
+        2: "\u202eThis runs backwards. \u200bNo\u200bwidth\u200d at all. \u05d0\u05d1\u05d2 \u0645\u0631\u062d\u0628.",
+        5: " ",
+    }
+    images = {3: _png(1, 2000), 4: _png(4000, 10)}
+    records = fill_desk(workspace, 40, images=images, texts=strange | dict.fromkeys(range(6, 12), PLAIN))
+    with RunningApp(workspace.root) as app:
+        yield DeskWorld(workspace, app, records)
+
+
+def _png(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 80, 40)).save(file, "PNG")
+    return file.getvalue()

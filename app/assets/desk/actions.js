@@ -231,15 +231,16 @@ export class SentenceActions {
     this.edit(this.current, "reason");
   }
 
+  /** Accept a sentence and go `onward`; without, which is a click on its tick, also take the acceptance back. */
   acceptSentence(sentence, onward = false) {
     if (!sentence) return;
     if (problem(sentence)) return void this.object(sentence, problem(sentence));
     this.finish();
-    sentence.checked = !sentence.checked;
+    sentence.checked = onward || !sentence.checked;
     this.rows.update(sentence);
     this.changed();
     this.say(sentence.checked ? "Accepted" : "Not accepted");
-    if (onward && sentence.checked) this.move(1);
+    if (onward) this.move(1);
   }
 
   acceptAll() {

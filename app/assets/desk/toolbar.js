@@ -37,7 +37,7 @@ export function filtersOf(address) {
 }
 
 /** How many filters there are, the order apart. */
-export const countOf = (filters) => [...filters.keys()].filter((name) => name !== SORT).length;
+export const countOf = (filters) => [...new Set(filters.keys())].filter((name) => name !== SORT).length;
 
 /** The bar above the desk. */
 export class Toolbar {
