@@ -25,10 +25,17 @@ class Provider(NamedTuple):
         return f"http://127.0.0.1:{self.port}/v1"
 
     def stats(self) -> dict[str, Any]:
-        """What it was asked so far."""
+        """Requests and faults so far."""
+        return self._get("/stats")
+
+    def asked(self) -> dict[str, int]:
+        """How often each text of a user was asked so far."""
+        return self._get("/asked")
+
+    def _get(self, path: str) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request("GET", "/stats")
+            connection.request("GET", path)
             return json.loads(connection.getresponse().read())
         finally:
             connection.close()

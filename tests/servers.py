@@ -92,21 +92,16 @@ class ChatServer:
 
     async def stats(self, _request: Request) -> Response:
         """What a benchmark in another process wants to know."""
-        repeated = {text: count for text, count in self.asked.items() if count > 1}
-        return JSONResponse(
-            {
-                "requests": self.asked.total(),
-                "texts": len(self.asked),
-                "repeated": repeated,
-                "most_at_once": self.most_at_once,
-                "faults": dict(self.faults),
-                "wrong": self.wrong[:3],
-            }
-        )
+        seen = {"requests": self.asked.total(), "faults": dict(self.faults), "wrong": self.wrong[:3]}
+        return JSONResponse(seen)
+
+    async def asked_texts(self, _request: Request) -> Response:
+        """How often each text was asked."""
+        return JSONResponse(dict(self.asked))
 
     def app(self) -> Starlette:
         """The application: OpenAI's addresses, and the two forms of Azure's."""
-        routes = [Route("/stats", self.stats)]
+        routes = [Route("/stats", self.stats), Route("/asked", self.asked_texts)]
         for prefix in ("/v1", "/openai", "/openai/v1"):
             routes.append(Route(f"{prefix}/models", self.list_models))
             routes.append(Route(f"{prefix}/chat/completions", self.chat, methods=["POST"]))
@@ -144,7 +139,7 @@ def chat_server(*, extra: dict[str, Callable[[ChatServer, Request], Response]] |
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
@@ -230,7 +225,7 @@ def main() -> None:
     unnamed = options.port_file.with_suffix(".part")
     unnamed.write_text(str(listener.getsockname()[1]))
     os.replace(unnamed, options.port_file)
-    uvicorn.Server(uvicorn.Config(server.app(), log_level="error", lifespan="off")).run(sockets=[listener])
+    uvicorn.Server(uvicorn.Config(server.app(), log_level="critical", lifespan="off")).run(sockets=[listener])
 
 
 if __name__ == "__main__":

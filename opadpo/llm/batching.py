@@ -312,7 +312,7 @@ class BatchRunner:
             return EndpointError(
                 "The provider has refused a batch",
                 seen=f"{batch.id}: {self._endpoint.clean(told)}",
-                remedy="correct what it says (a model that takes no batches; revise.batch.max_requests too large for"
+                remedy="correct what it says (a model that takes no batches; batch.max_requests too large for"
                 " your limits), then run the command again",
             )
         return None

@@ -31,8 +31,7 @@ class Budget:
                 raise BudgetReached(
                     "The budget is used up",
                     seen=f"${self.spent:.4f} of ${self.limit or 0:.4f} spent; the next request may cost ${amount:.4f}",
-                    remedy="raise max_cost_usd (--set revise.max_cost_usd=...) and run the command again: it asks"
-                    " nothing twice that was answered",
+                    remedy="raise max_cost_usd and run the command again: it asks nothing twice that was answered",
                 )
             self._changed.clear()
             await self._changed.wait()

@@ -84,6 +84,35 @@ class _Question(NamedTuple):
     image_id: str
 
 
+def tasks(workspace: Workspace) -> Iterator[Task]:
+    """What there is to revise: one task for every rollout, in their order.
+
+    Raises:
+        WorkspaceError: if the prompt of a rollout is not there any more.
+    """
+    questions = {
+        p.prompt_id: _Question(p.question, p.reference, p.image_file, p.image_id) for p in iter_prompts(workspace)
+    }
+    recipe = workspace.recipe
+    for rollout in iter_rollouts(workspace):
+        asked = questions.get(rollout.prompt_id)
+        if asked is None:
+            raise WorkspaceError(
+                "A rollout's prompt is not there: the prompts have been made again since",
+                seen=f"rollout {rollout.rollout_id}, prompt {rollout.prompt_id}",
+                remedy=f"run `opadpo rollout {workspace.shown}`",
+            )
+        picture = Picture(
+            workspace.prompts / asked.image_file,
+            asked.image_id,
+            recipe.revise.image_max_side,
+            recipe.image.max_pixels,
+            recipe.revise.image_detail,
+            stored=True,
+        )
+        yield Task(rollout.rollout_id, asked.question, asked.reference, rollout.response, picture)
+
+
 class _Run:
     """One run of the step."""
 
@@ -93,9 +122,6 @@ class _Run:
         self.started_at = datetime.now(UTC)
         self.tally: Counter[str] = Counter()
         self.usage = Usage()
-        self.questions = {
-            p.prompt_id: _Question(p.question, p.reference, p.image_file, p.image_id) for p in iter_prompts(workspace)
-        }
         self.revisions: list[Revision] = []
         self.failed: list[FailedRow] = []
         self.succeeded: list[str] = []
@@ -107,7 +133,7 @@ class _Run:
             return await Reviser(self.section, asker).revise(task)
 
         try:
-            carry_out(Work("revise", self._tasks, talk, self._take), how)
+            carry_out(Work("revise", lambda: tasks(self.workspace), talk, self._take), how)
         finally:
             self._flush()
         self.requests.forget_rows(self.started_at.isoformat())
@@ -118,25 +144,6 @@ class _Run:
         names += [f"score_{score}" for score in (1, 2, 3, 4)]
         spent = {name: getattr(self.usage, name) for name in ("prompt_tokens", "completion_tokens", "requests")}
         return {**{name: self.tally[name] for name in names}, **spent}
-
-    def _tasks(self) -> Iterator[Task]:
-        for rollout in iter_rollouts(self.workspace):
-            asked = self.questions.get(rollout.prompt_id)
-            if asked is None:
-                raise WorkspaceError(
-                    "A rollout's prompt is not there: the prompts have been made again since",
-                    seen=f"rollout {rollout.rollout_id}, prompt {rollout.prompt_id}",
-                    remedy=f"run `opadpo rollout {self.workspace.shown}`",
-                )
-            picture = Picture(
-                self.workspace.prompts / asked.image_file,
-                asked.image_id,
-                self.section.image_max_side,
-                self.workspace.recipe.image.max_pixels,
-                self.section.image_detail,
-                stored=True,
-            )
-            yield Task(rollout.rollout_id, asked.question, asked.reference, rollout.response, picture)
 
     def _take(self, task: Task, outcome: Revision | Failure) -> None:
         """Count an outcome and note it for the next transaction."""

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import os
 import signal
 import sqlite3
@@ -13,6 +14,7 @@ import pytest
 import servers
 from servers import ChatServer, answer, chat_server, verdict
 
+from opadpo.cli import main
 from opadpo.errors import Busy, EndpointError, MissingArtefact, WorkspaceError
 from opadpo.hashing import bytes_digest
 from opadpo.progress import SilentProgress
@@ -264,6 +266,55 @@ def test_a_second_run_at_the_same_time_is_refused(server: ChatServer, tmp_path: 
     workspace = made(server, tmp_path / "w", ["One."])
     with workspace.lock("expert"), pytest.raises(Busy, match="Another process"):
         run(workspace)
+
+
+PRICED = [
+    "revise.prices={toy-expert: {input: 1000, output: 1000}, test-model: {input: 1000, output: 1000}}",
+    "revise.ask_above_usd=0.5",
+]
+
+
+def test_a_script_has_to_say_yes_to_a_price(
+    server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = made(server, tmp_path / "w", [f"Sentence {i}." for i in range(4)], *PRICED)
+    assert main(["revise", str(workspace.root)]) == 2
+    said = capsys.readouterr().err
+    assert "estimate: 4 requests" in said
+    assert "--yes" in said
+    assert server.paths == []
+    assert main(["revise", str(workspace.root), "--yes", "--json"]) == 0
+    spent = json.loads(capsys.readouterr().out)["figures"]["spent_in_all"]
+    assert spent["cost_usd"] == pytest.approx(4 * 0.11)
+    with ReviewStore.open(workspace.reviews_db) as store:
+        assert {round(revision.usage.cost_usd, 6) for revision in store.iter_current()} == {0.11}
+
+
+def test_a_budget_stops_the_step_and_a_larger_one_finishes_it(
+    server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = made(server, tmp_path / "w", [f"Sentence {i}." for i in range(9)], *PRICED, "revise.max_tokens=100")
+    words = ["revise", str(workspace.root), "--yes", "--set"]
+    # The instructions alone have more than a thousand tokens, which cost a tenth of a cent each here.
+    assert main([*words, "revise.max_cost_usd=1"]) == 1
+    assert "The budget is used up" in capsys.readouterr().err
+    assert server.bodies == []
+    assert main([*words, "revise.max_cost_usd=50"]) == 0
+    assert len(texts(workspace)) == 9
+
+
+def test_the_batch_service_gives_the_same_revisions(server: ChatServer, tmp_path: Path) -> None:
+    def forgetful(running: ChatServer, body: dict[str, Any]) -> str:
+        first = len(body["messages"]) == 2
+        return answer() if first and "2" in servers.user_text(body) else servers.keep_all(running, body)
+
+    server.behave = forgetful
+    workspace = made(server, tmp_path / "w", [f"Sentence {i}." for i in range(5)], "revise.batch.poll_seconds=0.01")
+    assert main(["revise", str(workspace.root), "--batch"]) == 0
+    assert sorted(texts(workspace)) == [f"Sentence {i}." for i in range(5)]
+    # One directly, the others in a batch, and what one of them was asked back in a second one.
+    assert [len(server.bodies), len(server.batches.lines), len(server.batches.batches)] == [1, 5, 2]
+    assert server.wrong == []
 
 
 def committed(workspace: Workspace) -> int:
