@@ -88,7 +88,8 @@ def main() -> None:
         while status == -signal.SIGKILL:
             kept, before = committed(workspace.requests_db), server.asked()
             left = options.rows - len(kept)
-            most = max(1, 2 * left // max(1, options.kills - kills))
+            # Never so many that a run comes to its end before it is killed.
+            most = max(0, min(2 * left // max(1, options.kills - kills), left - 16))
             status = run_and_kill(workspace, server, draw.randint(0, most) if kills < options.kills else None)
             kills += status == -signal.SIGKILL
             after = server.asked()

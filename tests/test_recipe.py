@@ -52,6 +52,10 @@ def test_every_mistake_is_told_at_once_with_key_value_and_remedy():
         ("train: {opa: {lora: {rank: 8}}}", "train.opadpo.lora.rank: seen 256 with train.opa.lora.rank 8"),
         ("build: {score_weights: {1: 2.0}}", "build.score_weights: seen scores [1]"),
         ("train: {opadpo: {loss: {standard_pair_coef: 0, revised_pair_coef: 0}}}", "nothing is left to prefer"),
+        ("revise: {endpoint: {provider: azure}}", "revise.endpoint.base_url: needed when provider is azure"),
+        ("revise: {endpoint: {entra: true}}", "entra and api_version are Azure's"),
+        ("revise: {more_endpoints: [{server_command: [serve]}]}", "revise.more_endpoints[0].server_command"),
+        ("revise: {prices: {gpt-4o: {input: -1}}}", "revise.prices"),
     ],
 )
 def test_single_mistakes(text: str, message: str):

@@ -9,7 +9,7 @@ from opadpo.recipe.training import TrainerSection
 
 def impossible_combinations(recipe: Recipe) -> list[str]:
     """One line per impossible combination: keys, values seen, remedy. Empty if there is none."""
-    return [*_data(recipe), *_generation(recipe), *_model(recipe), *_training(recipe)]
+    return [*_data(recipe), *_generation(recipe), *_asking(recipe), *_model(recipe), *_training(recipe)]
 
 
 def _data(recipe: Recipe) -> Iterator[str]:
@@ -42,6 +42,19 @@ def _generation(recipe: Recipe) -> Iterator[str]:
     wanted = {"image_recognition_error", "language_comprehension_error", "correct"}
     if set(recipe.build.image_weights) != wanted:
         yield f"build.image_weights: seen {sorted(recipe.build.image_weights)}; give {', '.join(sorted(wanted))}"
+
+
+def _asking(recipe: Recipe) -> Iterator[str]:
+    section = recipe.revise
+    named = [("revise.endpoint", section.endpoint)]
+    named += [(f"revise.more_endpoints[{place}]", each) for place, each in enumerate(section.more_endpoints)]
+    for key, endpoint in named:
+        if endpoint.provider == "azure" and not endpoint.base_url:
+            yield f"{key}.base_url: needed when provider is azure; write it like https://NAME.openai.azure.com"
+        if endpoint.provider != "azure" and (endpoint.entra or endpoint.api_version):
+            yield f"{key}: entra and api_version are Azure's; set provider to azure or leave them out"
+        if endpoint is not section.endpoint and endpoint.server_command:
+            yield f"{key}.server_command: a step starts one server at the most, that of revise.endpoint; use base_url"
 
 
 def _model(recipe: Recipe) -> Iterator[str]:

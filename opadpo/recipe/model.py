@@ -1,5 +1,6 @@
 """The recipe as a whole, and what can be derived from its fields."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -39,6 +40,10 @@ class Recipe(Section):
     evaluate: EvaluateSection = setting(EvaluateSection(), "Benchmark figures.")
 
 
+_MODULES = re.compile(r"\b(?:\w+\.)+(?=[A-Z])|\btyping\.")
+"""Where a type is defined: of no interest to readers."""
+
+
 class FieldInfo(NamedTuple):
     """One setting, for help texts, forms and documentation."""
 
@@ -65,7 +70,7 @@ def describe(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[Fi
         text = getattr(annotation, "__name__", str(annotation)) if isinstance(annotation, type) else str(annotation)
         yield FieldInfo(
             key,
-            text.replace("typing.", ""),
+            _MODULES.sub("", text),
             field.get_default(),
             field.description or "",
             _is_outcome(section, name),
