@@ -50,7 +50,6 @@ class _View:
     """What one process has read of the index."""
 
     columns: Columns
-    mark: Mark
     stamp: int
     made_from: tuple[str, int]
     """Fingerprint of the artefacts, and which file it was read from."""
@@ -146,7 +145,7 @@ class Catalogue:
                 if (
                     view is None
                     or view.made_from != (fingerprint, self._file())
-                    or (store and not _reaches(store, view.mark))
+                    or (store and not _reaches(store, view.columns.mark))
                 ):
                     index.ensure(self.workspace, store)
                     view = self._read(fingerprint)
@@ -180,14 +179,14 @@ class Catalogue:
         }
         place = {rollout_id: position for position, rollout_id in enumerate(ids)}
         labels = {name: list(codes) for name, codes in names.items()}
-        return _View(Columns(ids, place, labels, values, revisions), mark, stamp, (fingerprint, self._file()))
+        return _View(Columns(ids, place, labels, values, revisions, mark), stamp, (fingerprint, self._file()))
 
     def _brought_up(self, view: _View, store: ReviewStore) -> _View:
         """The view with what was decided since, by this process or another."""
-        if store.mark() == view.mark:
+        if store.mark() == view.columns.mark:
             return view
         connection = self._connection()
-        mark = index.update(connection, store, view.mark)
+        mark = index.update(connection, store, view.columns.mark)
         old = view.columns
         names = {name: {label: code for code, label in enumerate(old.names[name])} for name in _CODED}
         values = {name: column.copy() for name, column in old.values.items()}
@@ -205,7 +204,8 @@ class Catalogue:
             mask[changed] = False
             mask[index.search(connection, text, changed)] = True
         labels = {name: list(codes) for name, codes in names.items()}
-        return _View(Columns(old.ids, old.place, labels, values, revisions), mark, stamp, view.made_from, searches)
+        columns = Columns(old.ids, old.place, labels, values, revisions, mark)
+        return _View(columns, stamp, view.made_from, searches)
 
     def _matches(self, view: _View, text: str) -> NDArray[np.bool_]:
         if text not in view.searches:

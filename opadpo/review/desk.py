@@ -30,7 +30,7 @@ from opadpo.review.messages import (
     TakenBack,
 )
 from opadpo.review.places import Draft
-from opadpo.review.store import StaleEdit
+from opadpo.review.store import Mark, StaleEdit
 from opadpo.workspace import Workspace
 
 STATUS = {"accept": "done", "reject": "rejected", "flag": "flagged"}
@@ -116,7 +116,7 @@ class Desk:
             if skip:
                 self.catalogue.store.places.skip(reviewer, after)
                 work = chain(work, [after])
-        return self._hand_out(look, work)
+        return self._hand_out(look, work, look.columns.mark)
 
     def claim(self, reviewer: str, rollout_id: str) -> ClaimOut:
         """Take a record that was opened by a link, if nobody else has it.
@@ -175,7 +175,7 @@ class Desk:
         kept = self.catalogue.store.commit(revision, seq=sent.seq)
         look = self.look(reviewer, filters)
         # Where the reviewer was is a place in the order from before: new scores may have moved the record.
-        following = self._hand_out(look, self._work(before, rollout_id))
+        following = self._hand_out(look, self._work(before, rollout_id), before.columns.mark)
         upcoming = next(self._free(look, following.rollout_id), None) if following.rollout_id else None
         return self._committed(look, rollout_id, kept, following, upcoming)
 
@@ -232,8 +232,8 @@ class Desk:
             raise StaleEdit(self.catalogue.store.current(rollout_id), revision_id)
         return found
 
-    def _hand_out(self, look: Look, candidates: Iterable[str]) -> HandedOut:
-        chosen = self.catalogue.store.places.hand_out(look.reader.name, candidates)
+    def _hand_out(self, look: Look, candidates: Iterable[str], seen: Mark) -> HandedOut:
+        chosen = self.catalogue.store.hand_out(look.reader.name, candidates, seen=seen)
         return HandedOut(rollout_id=chosen, record=self._record(look, chosen) if chosen else None)
 
     def _work(self, look: Look, after: str | None) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from opadpo.records import ErrorType, FinishReason
 from opadpo.review.index import DECISIONS, DEGENERATE, ERRORS, FINISHES, UNREVISED
+from opadpo.review.store import Mark
 
 RecordState = Literal["open", "draft", "accepted", "flagged", "rejected"]
 Sort = Literal["queue", "lowest_score", "longest", "shortest", "sampled", "newest"]
@@ -70,6 +71,8 @@ class Columns:
     """tokens, sentences, lowest, errors, degenerate, finish, source, model, decision, author, decided."""
     revisions: Sequence[str | None]
     """The revision in force."""
+    mark: Mark
+    """How far into the store these facts go."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -1,7 +1,7 @@
 """What reviewers have not finished: drafts, the record that each has open, and what each has put off."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -121,25 +121,28 @@ class Places:
     def claim(self, reviewer: str, rollout_id: str) -> Claim:
         """Take a record if nobody else has it; returns who has it now. A reviewer has one at a time."""
         with self._database.writing() as connection:
-            return self._claim(connection, reviewer, rollout_id)
+            return self.take(connection, reviewer, rollout_id)
 
-    def hand_out(self, reviewer: str, candidates: Iterable[str]) -> str | None:
-        """Claim the first candidate that nobody else is at; None if there is none.
+    def take(self, connection: Connection, reviewer: str, rollout_id: str) -> Claim:
+        """Claim a record if nobody else has, inside a transaction."""
+        now = time.time()
+        query = select(claims.c.reviewer, claims.c.until).where(claims.c.rollout_id == rollout_id)
+        found = connection.execute(query).first()
+        if found and found.until > now and found.reviewer != reviewer:
+            return Claim(found.reviewer, datetime.fromtimestamp(found.until, UTC))
+        connection.execute(claims.delete().where((claims.c.reviewer == reviewer) | (claims.c.rollout_id == rollout_id)))
+        until = now + CLAIM_SECONDS
+        connection.execute(claims.insert().values(rollout_id=rollout_id, reviewer=reviewer, until=until))
+        return Claim(reviewer, datetime.fromtimestamp(until, UTC))
 
-        In one transaction: two reviewers who ask at once get different records.
-        """
+    def taken(self, connection: Connection, reviewer: str) -> set[str]:
+        """Rollouts that others are at: claimed now, or with a draft of today."""
         since = (datetime.now(UTC) - timedelta(hours=DRAFT_HOURS)).isoformat()
         held = select(claims.c.rollout_id).where(claims.c.reviewer != reviewer, claims.c.until > time.time())
         typed = select(drafts.c.rollout_id).where(
             drafts.c.reviewer != reviewer, drafts.c.body.is_not(None), drafts.c.updated_at > since
         )
-        with self._database.writing() as connection:
-            taken = set(connection.execute(held.union(typed)).scalars())
-            for rollout_id in candidates:
-                if rollout_id not in taken:
-                    self._claim(connection, reviewer, rollout_id)
-                    return rollout_id
-        return None
+        return set(connection.execute(held.union(typed)).scalars())
 
     def skip(self, reviewer: str, rollout_id: str) -> None:
         """Put a record at the end of a reviewer's queue, and let others have it."""
@@ -166,17 +169,6 @@ class Places:
             )
         )
         return saved.rowcount > 0
-
-    def _claim(self, connection: Connection, reviewer: str, rollout_id: str) -> Claim:
-        now = time.time()
-        query = select(claims.c.reviewer, claims.c.until).where(claims.c.rollout_id == rollout_id)
-        found = connection.execute(query).first()
-        if found and found.until > now and found.reviewer != reviewer:
-            return Claim(found.reviewer, datetime.fromtimestamp(found.until, UTC))
-        connection.execute(claims.delete().where((claims.c.reviewer == reviewer) | (claims.c.rollout_id == rollout_id)))
-        until = now + CLAIM_SECONDS
-        connection.execute(claims.insert().values(rollout_id=rollout_id, reviewer=reviewer, until=until))
-        return Claim(reviewer, datetime.fromtimestamp(until, UTC))
 
 
 def _now() -> str:

@@ -207,6 +207,19 @@ class ReviewStore:
                 self.places.reopen(connection, author, withdrawn.rollout_id, base, body)
             return Undone(withdrawn, back)
 
+    def hand_out(self, reviewer: str, candidates: Iterable[str], *, seen: Mark) -> str | None:
+        """Claim the first candidate that nobody else is at, or has decided since `seen`; None if there is none.
+
+        In one transaction: two reviewers who ask at once get different records.
+        """
+        with self.database.writing() as connection:
+            taken = self.places.taken(connection, reviewer)
+            taken.update(connection.execute(_changed_since(seen)).scalars())
+            chosen = next((rollout_id for rollout_id in candidates if rollout_id not in taken), None)
+            if chosen is not None:
+                self.places.take(connection, reviewer, chosen)
+            return chosen
+
     # -- reading -----------------------------------------------------------------------------------------------
 
     def history(self, rollout_id: str) -> list[Revision]:
