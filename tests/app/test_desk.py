@@ -349,7 +349,9 @@ def test_hostile_texts_stay_texts_in_every_field(page: Page, desk):
     expect(page.locator(".d-note")).to_contain_text(HOSTILE)
     page.goto(f"/review?text={HOSTILE.replace('&', '%26').replace('#', '%23')}nothing")
     expect(page.locator(".d-blank")).to_contain_text("No record matches this filter")
-    for record in desk.records[1], desk.records[2], desk.records[5]:
+    visit(page, desk.records[2])
+    expect(rows(page).first).to_contain_text("Hidden characters U+202E")
+    for record in desk.records[1], desk.records[5]:
         visit(page, record)
         assert page.evaluate("document.documentElement.scrollWidth") <= 1440
     expect(page.locator(".d-sents")).to_contain_text("Add a sentence")

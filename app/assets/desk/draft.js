@@ -37,7 +37,6 @@ export class Drafts {
     this.read = read;
     this.seq = Math.max(draft?.seq ?? 0, record.draft_seq ?? 0);
     this.dirty = Boolean(draft?.unsaved);
-    this.touched = Boolean(draft);
     this.failures = 0;
     this.say(draft && !this.dirty ? "saved" : "clean", draft && !this.dirty ? Date.parse(draft.updated_at) : null);
     if (this.dirty) this.soon(0);
@@ -45,7 +44,7 @@ export class Drafts {
 
   /** Something was changed. */
   changed() {
-    this.dirty = this.touched = true;
+    this.dirty = true;
     this.seq = Math.max(this.seq + 1, Date.now());
     this.keep();
     this.soon(this.failures ? RETRY[0] : DELAY);

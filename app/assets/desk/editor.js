@@ -28,7 +28,8 @@ export function editor(desk, guide, sentence, number) {
     const diff = wordDiff(modelText(sentence), box.value.trim());
     old.replaceChildren(...(sentence.kind === "added" ? [addedTag()] : marked(diff, "old")));
     now.replaceChildren(...marked(diff, "new"));
-    now.classList.toggle("plain", sentence.kind === "kept" || sentence.kind === "added");
+    now.classList.toggle("plain", sentence.kind === "kept");
+    now.hidden = sentence.kind === "added";
   };
   const judge = () => {
     const name = tools.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");

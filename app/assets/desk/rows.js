@@ -3,7 +3,7 @@
 import { wordDiff } from "./diff.js";
 import { button, fit, h, icon, marked, objectPair, scoreChip, sr } from "./dom.js";
 import { editor } from "./editor.js";
-import { modelText, problem } from "./sentences.js";
+import { hidden, modelText, problem } from "./sentences.js";
 
 const KINDS = { kept: "unchanged", edited: "edited", deleted: "deleted", added: "added" };
 
@@ -162,6 +162,7 @@ export class Rows {
           "div",
           { class: "d-wide" },
           h("p", { class: "d-t", dir: "auto" }, modelText(sentence)),
+          this.unseen(sentence),
           h("span", { class: "d-slot" }, h("span", { class: "d-tag" }, "Unchanged"), quick),
         ),
         problem(sentence) && this.warning(sentence),
@@ -188,8 +189,15 @@ export class Rows {
       h("span", { class: "d-tag" }, icon(origin.icon), origin.name),
       error && sentence.kind !== "added" && h("span", { class: "d-tag", title: error.long }, `${error.name} error`),
       sentence.objects.map((object) => h("span", { class: "d-pair" }, objectPair(object))),
+      this.unseen(sentence),
       sentence.reason && h("span", { class: "d-reason", dir: "auto" }, sentence.reason),
     ];
+  }
+
+  /** A mark on text that holds more than can be seen. */
+  unseen(sentence) {
+    const found = hidden(sentence.original + sentence.revised);
+    return found.length > 0 && h("span", { class: "d-tag warn" }, icon("alert"), `Hidden characters ${found.join(", ")}`);
   }
 
   warning(sentence) {

@@ -76,6 +76,12 @@ export function problem(sentence) {
   return "";
 }
 
+/** Characters of a text that cannot be seen and change how it reads: turned direction, no width. As "U+202E". */
+export function hidden(text) {
+  const found = text.match(/[\u200b\u202a-\u202e\u2060-\u2069\ufeff]/g) ?? [];
+  return [...new Set(found)].map((character) => `U+${character.codePointAt(0).toString(16).toUpperCase()}`);
+}
+
 /** True if two versions of a sentence say and judge the same. */
 export function same(one, other) {
   const view = (s) => [s.kind, s.revised.trim(), s.score, s.error_type, s.objects, s.reason];
