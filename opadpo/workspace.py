@@ -108,6 +108,11 @@ class Workspace:
         return self.root / "expert" / "requests.db"
 
     @property
+    def sampler_db(self) -> Path:
+        """Every request to the sampling server; it outlives the rollouts that are made from it."""
+        return self.root / "sampler" / "requests.db"
+
+    @property
     def reviews_db(self) -> Path:
         """Revisions."""
         return self.root / "reviews.db"

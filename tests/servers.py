@@ -53,6 +53,8 @@ class ChatServer:
         self.at_once = 0
         self.most_at_once = 0
         self.models = ["test-model"]
+        self.extensions: frozenset[str] = frozenset()
+        """Fields beyond OpenAI's that the server takes, as vLLM does."""
         self.batches = BatchService(self.answer)
         self.intercept: Callable[[Request, bool], None] = lambda _request, _answered: None
         """Called before a request is looked at and once more before the reply to it is sent."""
@@ -77,7 +79,7 @@ class ChatServer:
     async def answer(self, body: dict[str, Any]) -> Response:
         """The reply to one request, by whichever way it came."""
         try:
-            check_request(body)
+            check_request({name: value for name, value in body.items() if name not in self.extensions})
         except BadRequest as wrong:
             self.wrong.append(str(wrong))
             return error(400, "invalid_request_error", str(wrong))

@@ -27,14 +27,30 @@ def prepare(run: Run) -> "StepResult":
 
 
 @step(several_processes=True)
-def rollout(run: Run) -> "StepResult":
+def rollout(
+    run: Run,
+    retry: Annotated[
+        Literal["failed"] | None,
+        typer.Option("--retry", metavar="failed", help="Ask again where a sampling server failed.", show_default=False),
+    ] = None,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Agree to the estimated price of a sampling server.", show_default=False),
+    ] = False,
+) -> "StepResult":
     """Let the base model answer every training prompt.
 
-    A run that was stopped continues, and samples the same text as if it had not been.
+    A run that was stopped continues, and samples the same text as if it had not been. With rollout.engine server the
+    answers come from a server of the base model; what it answered is never asked again.
     """
     from opadpo.steps.rollout import rollout as call
 
-    return call(run.workspace, progress=run.progress)
+    return call(
+        run.workspace,
+        progress=run.progress,
+        retry_failed=retry == "failed",
+        agree=agreement("the sampling server", yes=yes),
+    )
 
 
 @step()

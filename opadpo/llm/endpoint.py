@@ -6,6 +6,7 @@ What makes all requests to the server pointless (a wrong address, key or model, 
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from opadpo.errors import EndpointError, StepFailed
@@ -14,7 +15,7 @@ from opadpo.llm.limits import Limits
 from opadpo.llm.prices import PriceTable
 from opadpo.llm.requests import Answer, ChatRequest, Failure, FailureKind
 from opadpo.llm.transport import OPENAI_URL, chat_path, check_url, listed_models, make_sdk, retry_after
-from opadpo.llm.wire import REASON_LENGTH, body, read_completion, refused_setting
+from opadpo.llm.wire import REASON_LENGTH, body, lost_settings, read_completion, refused_setting
 from opadpo.recipe.endpoints import EndpointSection
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Endpoint:
                     cast_to=httpx2.Response,
                     options={"headers": {"Content-Type": "application/json"}},
                 )
-                attempt = self._completed(reply.content, request)
+                attempt = self._completed(reply.content, request, dialect)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if self._learn(error, dialect):
                     continue
@@ -182,13 +183,21 @@ class Endpoint:
 
     # -- outcomes ----------------------------------------------------------------------------------------------
 
-    def _completed(self, content: bytes, request: ChatRequest) -> Attempt:
+    def _completed(self, content: bytes, request: ChatRequest, dialect: set[str]) -> Attempt:
         self._lost_in_a_row = 0
         try:
             reply = json.loads(content)
         except ValueError:
             return Attempt(Failure(kind="malformed_reply", reason="the server's reply is not JSON", retryable=True))
-        return Attempt(self.cleaned(read_completion(reply, self._prices, self.model, request.model)))
+        outcome = read_completion(
+            reply,
+            self._prices,
+            self.model,
+            request.model,
+            sample=request.sample is not None,
+            left_out=lost_settings(request, dialect),
+        )
+        return Attempt(self.cleaned(outcome))
 
     def _sorted_out(self, error: "openai.OpenAIError") -> Attempt:
         """The outcome of one request; raises if the error concerns all."""
@@ -240,7 +249,7 @@ class Endpoint:
         """True if the request is worth sending again without a setting that this server does not know."""
         if self.unsupported != dialect:
             return True
-        name = refused_setting(error.code, f"{error.param} {error.message}", dialect)
+        name = refused_setting(error.code, f"{error.param} {_words(error)}", dialect)
         if name is None:
             return False
         self.unsupported.add(name)
@@ -260,9 +269,16 @@ class Endpoint:
     def _failure(self, kind: FailureKind, error: BaseException, *, retryable: bool) -> Failure:
         import openai
 
-        text = self.clean(error)
+        text = self.clean(_words(error) if isinstance(error, openai.APIStatusError) else error)
         if isinstance(error, openai.APIStatusError) and error.code == "content_filter":
             kind = "content_filter"
         if isinstance(error, openai.APIStatusError) and not text.startswith("Error code"):
             text = f"HTTP {error.status_code}: {text}"
         return Failure(kind=kind, reason=text, retryable=retryable)
+
+
+def _words(error: "openai.APIStatusError") -> str:
+    """The error's message; a server that is not like OpenAI's has it elsewhere in the reply."""
+    if isinstance(error.body, Mapping) and not isinstance(error.body.get("message"), str):
+        return f"{error.message} - {json.dumps(error.body, ensure_ascii=False)}"
+    return error.message

@@ -49,6 +49,8 @@ class Picture:
     """Larger images are refused unopened."""
     detail: Literal["auto", "low", "high"] = "auto"
     """How closely the server is asked to look."""
+    square: tuple[int, int, int] | None = None
+    """Pad the picture to a square with this colour (red, green, blue) before anything else; None leaves it as it is."""
     stored: bool = False
     """True if the file was checked when it was stored: as long as it still has its id it is not decoded once more."""
 
@@ -63,6 +65,8 @@ class Picture:
             check_header(data, self.max_pixels)
         else:
             data = load_image(data, self.max_pixels).data
+        if self.square is not None:
+            data = _squared(data, self.square)
         width, height, kind = _header(data)
         if max(width, height) > self.max_side:
             data, kind = _scaled(data, self.max_side)
@@ -71,7 +75,12 @@ class Picture:
     @property
     def identity(self) -> list[str | int]:
         """What stands for the picture in a request's key."""
-        return [self.image_id, self.max_side, *([self.detail] if self.detail != "auto" else [])]
+        return [
+            self.image_id,
+            self.max_side,
+            *([self.detail] if self.detail != "auto" else []),
+            *(["square", *self.square] if self.square is not None else []),
+        ]
 
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels as it is sent; only the header is read.
@@ -82,6 +91,8 @@ class Picture:
         data = self._read()
         check_header(data, self.max_pixels)
         width, height, _ = _header(data)
+        if self.square is not None:
+            width = height = max(width, height)
         factor = min(1.0, self.max_side / max(width, height))
         return max(1, round(width * factor)), max(1, round(height * factor))
 
@@ -104,6 +115,18 @@ class Message:
     """Sent before the text."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Says that a sample of the model itself is wanted: the rest of its decoding, and the token ids if possible."""
+
+    top_k: int
+    """Among the k most probable tokens; 0 switches this off."""
+    top_p: float
+    """Among the smallest set of tokens with this probability."""
+    seed: int
+    """Seed of this request, below 2**31; servers honour it as far as they can."""
+
+
 @dataclass(frozen=True)
 class ChatRequest:
     """A request for one chat completion; its `key` is the same for the same content."""
@@ -122,12 +145,15 @@ class ChatRequest:
     """Longest answer."""
     expected_tokens: int | None = None
     """Likely length of the answer, for estimates; None if there is no telling."""
+    sample: Sample | None = None
+    """Set where the model itself is sampled: an answer that was cut, or is empty, is an answer then."""
 
     @cached_property
     def key(self) -> str:
         """Digest of everything that can change the answer; no image is opened for it."""
         messages = [[m.role, m.text, m.picture.identity if m.picture else None] for m in self.messages]
-        return digest([self.model, messages, self.schema, self.temperature, self.max_tokens])
+        sample = [[self.sample.top_k, self.sample.top_p, self.sample.seed]] if self.sample else []
+        return digest([self.model, messages, self.schema, self.temperature, self.max_tokens, *sample])
 
 
 class Outcome(BaseModel):
@@ -148,6 +174,10 @@ class Answer(Outcome):
     """The message's content."""
     finish_reason: str = "stop"
     """As the server reports it."""
+    token_ids: list[int] | None = None
+    """Of a sample: the ids of the answer, where the server tells them."""
+    left_out: list[str] = Field(default_factory=list)
+    """Of a sample: settings that the server does not know and was asked without."""
 
 
 class Failure(Outcome):
@@ -167,6 +197,18 @@ def _header(data: bytes) -> tuple[int, int, str]:
 
     with Image.open(io.BytesIO(data)) as image:
         return image.width, image.height, image.format or ""
+
+
+def _squared(data: bytes, colour: tuple[int, int, int]) -> bytes:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        side = max(image.size)
+        square = Image.new("RGB", (side, side), colour)
+        square.paste(image.convert("RGB"), ((side - image.width) // 2, (side - image.height) // 2))
+    buffer = io.BytesIO()
+    square.save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def _scaled(data: bytes, max_side: int) -> tuple[bytes, str]:

@@ -1,9 +1,9 @@
 """Tables of `requests.db`."""
 
-from sqlalchemy import Boolean, Column, Float, Integer, MetaData, String, Table
+from sqlalchemy import JSON, Boolean, Column, Float, Integer, MetaData, String, Table
 
-SCHEMA_VERSION = 2
-"""1 had no batches."""
+SCHEMA_VERSION = 3
+"""1 had no batches, 2 no samples."""
 
 metadata = MetaData()
 """The tables of the file."""
@@ -23,6 +23,13 @@ requests = Table(
     Column("requests", Integer, nullable=False),
     Column("cost_usd", Float, nullable=False),
     Column("created_at", String, nullable=False),
+)
+samples = Table(
+    "samples",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("token_ids", JSON),
+    Column("left_out", JSON, nullable=False),
 )
 failed_rows = Table(
     "failed_rows",

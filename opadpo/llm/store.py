@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import Insert, insert
 
 from opadpo.databases import database_errors, open_sqlite, writing
 from opadpo.llm.requests import Answer, Failure
-from opadpo.llm.schema import SCHEMA_VERSION, failed_rows, metadata, requests
+from opadpo.llm.schema import SCHEMA_VERSION, failed_rows, metadata, requests, samples
 from opadpo.records import Usage
 
 _REMEDY = "restore the file from a copy; without one, move it away: the requests in it will be asked (and paid) again"
@@ -32,6 +32,11 @@ def _put_statement() -> Insert:
 
 
 _PUT = _put_statement()
+_PUT_SAMPLE = insert(samples)
+_PUT_SAMPLE = _PUT_SAMPLE.on_conflict_do_update(
+    index_elements=["key"], set_={name: _PUT_SAMPLE.excluded[name] for name in ("token_ids", "left_out")}
+)
+_GET = select(requests, samples.c.token_ids, samples.c.left_out).outerjoin(samples, samples.c.key == requests.c.key)
 
 
 class FailedRow(NamedTuple):
@@ -86,7 +91,7 @@ class RequestStore:
         if key not in self._known:
             return None
         with self.reading() as connection:
-            row = connection.execute(select(requests).where(requests.c.key == key)).first()
+            row = connection.execute(_GET.where(requests.c.key == key)).first()
         return None if row is None else _outcome(row)
 
     def put(self, outcomes: Iterable[tuple[str, Answer | Failure]]) -> None:
@@ -101,7 +106,17 @@ class RequestStore:
         """The same as a part of a transaction of `writing`; a request must not be there twice."""
         if not outcomes:
             return
+        again = [key for key, _ in outcomes if key in (self._known or ())]
         connection.execute(_PUT, [{"key": key, **_columns(outcome)} for key, outcome in outcomes])
+        sampled = [
+            {"key": key, "token_ids": outcome.token_ids, "left_out": outcome.left_out}
+            for key, outcome in outcomes
+            if isinstance(outcome, Answer) and (outcome.token_ids is not None or outcome.left_out)
+        ]
+        if again:  # of an answer that could not be used
+            connection.execute(delete(samples).where(samples.c.key.in_(again)))
+        if sampled:
+            connection.execute(_PUT_SAMPLE, sampled)
         if self._known is not None:
             self._known.update(key for key, _ in outcomes)
 
@@ -179,5 +194,6 @@ def _columns(outcome: Answer | Failure) -> dict[str, Any]:
 def _outcome(row: Row[Any]) -> Answer | Failure:
     about: dict[str, Any] = {"model": row.model, "usage": Usage(**{name: getattr(row, name) for name in _SPENT})}
     if row.status == "done":
-        return Answer(text=row.text, finish_reason=row.finish_reason, **about)
+        sampled = {"token_ids": row.token_ids, "left_out": row.left_out or []}
+        return Answer(text=row.text, finish_reason=row.finish_reason, **sampled, **about)
     return Failure(kind=row.kind, reason=row.reason, retryable=row.retryable, **about)

@@ -1,17 +1,20 @@
 """Requests and replies as they travel: the chat-completions format."""
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from opadpo.llm.prices import PriceTable
-from opadpo.llm.requests import Answer, ChatRequest, Failure
+from opadpo.llm.requests import Answer, ChatRequest, Failure, Sample
 from opadpo.records import Usage
 
 REASON_LENGTH = 300
 """Longest reason of a failure."""
 
-LEARNABLE = ("response_format", "temperature", "max_tokens")
+LEARNABLE = (
+    "response_format", "temperature", "max_tokens", "return_token_ids", "repetition_penalty", "top_k", "top_p", "seed",
+    "generation_config",
+)  # fmt: skip
 """Settings that a server may not know; it is then asked without them."""
 
 
@@ -42,23 +45,62 @@ def body(request: ChatRequest, messages: bytes, model: str, unsupported: Set[str
     if request.schema is not None and "response_format" not in unsupported:
         schema = {"name": request.schema_name, "strict": True, "schema": request.schema}
         settings["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if request.sample is not None:
+        settings |= _sampling(request, request.sample, unsupported)
     head = json.dumps(settings, separators=(",", ":")).encode()
     return head[:-1] + b',"messages":' + messages + b"}"
+
+
+def _sampling(request: ChatRequest, sample: Sample, unsupported: Set[str]) -> dict[str, Any]:
+    """How to decode, in OpenAI's words and in those that vLLM and SGLang add.
+
+    A server that takes nothing from the model's own defaults has to be told of everything. `transformers serve` knows
+    none of the added words, but a whole `generation_config`, without which it does not sample at all.
+    """
+    settings: dict[str, Any] = {
+        "top_p": sample.top_p,
+        "seed": sample.seed,
+        "top_k": sample.top_k or -1,
+        "repetition_penalty": 1.0,
+        "return_token_ids": True,
+    }
+    settings = {name: value for name, value in settings.items() if name not in unsupported}
+    if "top_k" in unsupported and "generation_config" not in unsupported:
+        whole = {
+            "max_new_tokens": request.max_tokens,
+            "do_sample": bool(request.temperature),
+            "repetition_penalty": 1.0,
+        }
+        if request.temperature:
+            whole |= {"temperature": request.temperature, "top_k": sample.top_k, "top_p": sample.top_p}
+        settings["generation_config"] = json.dumps(whole)
+    return settings
+
+
+def lost_settings(request: ChatRequest, unsupported: Set[str]) -> list[str]:
+    """What a server that does not know these settings leaves out of a sample's decoding."""
+    if request.sample is None:
+        return []
+    told = {"top_k", "repetition_penalty"} if "generation_config" not in unsupported else set[str]()
+    return sorted(unsupported & {"temperature", "top_p", "top_k", "repetition_penalty", "seed"} - told)
 
 
 def refused_setting(code: object, text: str, known: Set[str]) -> str | None:
     """The setting that a server does not know, by its error; None if the error is about something else."""
     text = text.lower()
-    words = ("not support", "unsupported", "unrecognized", "unknown", "extra inputs", "not permitted")
+    words = ("not support", "unsupported", "unrecognized", "unknown", "unexpected", "extra inputs", "not permitted")
     if not any(word in f"{code} {text}".lower() for word in words):
         return None
     return next((name for name in LEARNABLE if name in text and name not in known), None)
 
 
-def read_completion(reply: Any, prices: PriceTable, *asked_models: str) -> Answer | Failure:
+def read_completion(
+    reply: Any, prices: PriceTable, *asked_models: str, sample: bool = False, left_out: Sequence[str] = ()
+) -> Answer | Failure:
     """The outcome in a reply with status 200; nothing of its form is taken for granted.
 
-    `asked_models` are names by which the model may have a price if that which the server reports has none.
+    `asked_models` are names by which the model may have a price if that which the server reports has none. A `sample`
+    may be cut or empty, and was made without the settings that are `left_out`.
     """
     reply = reply if isinstance(reply, Mapping) else {}
     model, choices = reply.get("model"), reply.get("choices")
@@ -77,12 +119,23 @@ def read_completion(reply: Any, prices: PriceTable, *asked_models: str) -> Answe
         return Failure(kind="refusal", reason=reason, retryable=False, **about)
     if finish == "content_filter":
         return Failure(kind="content_filter", reason="stopped by the content filter", retryable=False, **about)
+    if sample:
+        text = content if isinstance(content, str) else ""
+        ids = {"token_ids": _token_ids(choice.get("token_ids")), "left_out": list(left_out)}
+        return Answer(text=text, finish_reason=str(finish or "stop"), **ids, **about)
     if finish == "length":
         reason = f"the answer was cut at {about['usage'].completion_tokens} tokens; raise max_tokens"
         return Failure(kind="length", reason=reason, retryable=False, **about)
     if not isinstance(content, str) or not content.strip():
         return Failure(kind="malformed_reply", reason="the answer is empty", retryable=True, **about)
     return Answer(text=content, finish_reason=str(finish or "stop"), **about)
+
+
+def _token_ids(value: Any) -> list[int] | None:
+    """The ids of an answer; None if the server does not tell them."""
+    if not isinstance(value, list) or not all(isinstance(i, int) and not isinstance(i, bool) for i in value):
+        return None
+    return value
 
 
 def total_usage(parts: list[Usage]) -> Usage:

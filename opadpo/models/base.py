@@ -193,6 +193,13 @@ def read_pin(workspace: Workspace) -> BasePin:
     return pin
 
 
+def names_base(reported: str, pin: BasePin) -> bool:
+    """Whether a server's name of its model is one of the base's: hub id or folder, with or without `@revision`."""
+    name = reported.rpartition("@")[0] or reported
+    known = {pin.base, pin.path, pin.name, str(Path(pin.base).expanduser())}
+    return reported in known or name.rstrip("/") in {each.rstrip("/") for each in known}
+
+
 def pinned_digest(workspace: Workspace) -> str:
     """Digest of the pinned base model, for fingerprints; empty if none is pinned."""
     try:

@@ -37,6 +37,12 @@ def _generation(recipe: Recipe) -> Iterator[str]:
             f"rollout.samples_per_prompt: seen {rollout.samples_per_prompt} with rollout.temperature 0; greedy samples"
             " are all the same: set samples_per_prompt to 1 or raise the temperature"
         )
+    server = rollout.server.endpoint
+    if rollout.engine == "server" and not (server.base_url or server.server_command):
+        yield (
+            "rollout.server.endpoint.base_url: seen null with rollout.engine server; name the address of a server of"
+            " the base model, or its server_command"
+        )
     if set(recipe.build.score_weights) != {1, 2, 3, 4}:
         yield f"build.score_weights: seen scores {sorted(recipe.build.score_weights)}; give 1, 2, 3 and 4"
     wanted = {"image_recognition_error", "language_comprehension_error", "correct"}

@@ -106,6 +106,13 @@ class PrepareSection(Section):
 class RolloutSection(Section):
     """`opadpo rollout`: the model's own responses."""
 
+    engine: Literal["local", "server"] = setting(
+        "local",
+        "`local`: the base model in this process, every row seeded; `server`: a server of the base model that speaks"
+        " the OpenAI protocol (vLLM, SGLang, `transformers serve`), for their speed.",
+    )
+    server: AskingSection = setting(AskingSection(), "The sampling server, for `engine: server`.")
+
     subsets: list[str] = setting(
         ["all"], "Training subsets to sample on, for example [train-0]; [all] takes every one.", min_length=1
     )

@@ -40,7 +40,11 @@ def _source_digest_then(workspace: Workspace, source: dict[str, Any]) -> str | N
 def rollouts(workspace: Workspace) -> Plan:
     """The model's own responses."""
     recipe = workspace.recipe
-    settings = {**_model_settings(workspace), "seed": recipe.seed, "rollout": outcome(recipe.rollout)}
+    section = outcome(recipe.rollout)
+    if recipe.rollout.engine == "local":
+        # What a server would be asked cannot change what this process samples.
+        del section["engine"], section["server"]
+    settings = {**_model_settings(workspace), "seed": recipe.seed, "rollout": section}
     return Plan(artefact="rollouts", step="rollout", settings=settings, inputs=_inputs(workspace, "prompts"))
 
 

@@ -1,11 +1,13 @@
 """`opadpo rollout`: the model's own responses to the training prompts."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from opadpo.errors import DataError, UserError
 from opadpo.hashing import derive_seed
+from opadpo.llm.estimate import Estimate
 from opadpo.models.base import read_pin
 from opadpo.models.families.base import Processing
 from opadpo.models.loading import load_processing
@@ -14,19 +16,28 @@ from opadpo.records import Prompt, Rollout
 from opadpo.steps import plans
 from opadpo.steps.responding import Origin, Shards, check_positions, cut_warning, reusable
 from opadpo.steps.result import StepResult
-from opadpo.steps.speakers import Job, speaking
+from opadpo.steps.served import Served, Ways
+from opadpo.steps.speakers import Job, Speaker, speaking
 from opadpo.tables import iter_prompts, iter_records, write_jsonl
-from opadpo.workspace import Workspace
+from opadpo.workspace import Workspace, Writer
 
 ALL = "all"
 TOO_LONG = "prompt longer than rollout.max_prompt_tokens"
 
 
-def rollout(workspace: Workspace, *, progress: Progress) -> StepResult:
+def rollout(
+    workspace: Workspace,
+    *,
+    progress: Progress,
+    retry_failed: bool = False,
+    agree: Callable[[Estimate], bool] | None = None,
+) -> StepResult:
     """Sample `rollout.samples_per_prompt` responses to every prompt of the recipe's subsets.
 
     Every row has its own seed, made from the recipe's seed, the prompt and the sample's number. Shards are written as
     they come; a killed run goes on behind the last one. Rows of an older run that were made in the same way are kept.
+    With `rollout.engine: server` a server is asked instead (`opadpo.steps.served`): `retry_failed` asks again where it
+    failed, and `agree` is asked where the estimate is above `rollout.server.ask_above_usd`.
 
     Raises:
         MissingArtefact: if there are no prompts or no pinned base model yet.
@@ -34,12 +45,13 @@ def rollout(workspace: Workspace, *, progress: Progress) -> StepResult:
         DataError: if every prompt is too long.
         ModelError: if the base model is damaged or has changed.
         Busy: if another process writes the rollouts.
+        CostRefused, BudgetReached, EndpointError, StepFailed: as `opadpo.llm.working.carry_out`.
     """
     started = time.monotonic()
     workspace.require("prompts", f"run `opadpo prepare {workspace.shown}`")
     plan = plans.rollouts(workspace)
-    if workspace.state(plan) == "done":
-        manifest = workspace.require("rollouts", "")
+    manifest = workspace.manifest("rollouts")
+    if manifest and workspace.state(plan) == "done" and not (retry_failed and manifest.counts.get("failed")):
         return StepResult(step="rollout", status="up_to_date", outputs=["rollouts"], counts=manifest.counts)
     section = workspace.recipe.rollout
     pin = read_pin(workspace)
@@ -53,6 +65,28 @@ def rollout(workspace: Workspace, *, progress: Progress) -> StepResult:
         for index in range(section.samples_per_prompt)
     ]
     origin = Origin(pin.name, plans.BASE, "", processing.template, processing.aspect, section.sampling)
+    with workspace.writing(plan) as writer:
+        if section.engine == "server":
+            ways = Ways(progress, retry_failed=retry_failed, agree=agree)
+            result = Served(workspace, processing, pin, origin).sample(writer, jobs, dropped, ways)
+        else:
+            older = sorted(workspace.rollouts.glob("*.parquet")) if reusable(workspace, plan, "model", "base") else []
+            with speaking(workspace, pin, processing, progress) as speaker:
+                result = _sample(writer, origin, jobs, dropped, speaker, older, progress)
+    return result.model_copy(update={"seconds": time.monotonic() - started})
+
+
+def _sample(
+    writer: Writer,
+    origin: Origin,
+    jobs: Sequence[Job],
+    dropped: list[dict[str, Any]],
+    speaker: Speaker,
+    older: Sequence[Path],
+    progress: Progress,
+) -> StepResult:
+    """Let the model of this process (and of those that serve it) answer every job."""
+    section = writer.workspace.recipe.rollout
     shards = Shards(
         Rollout,
         origin,
@@ -68,15 +102,13 @@ def rollout(workspace: Workspace, *, progress: Progress) -> StepResult:
         batch_size=section.batch_size,
         shard_rows=section.shard_rows,
     )
-    with workspace.writing(plan) as writer:
-        older = sorted(workspace.rollouts.glob("*.parquet")) if reusable(workspace, plan, "model", "base") else []
-        pool = shards.pool([*older, *sorted(writer.folder.glob("part-*.parquet"))])
-        with speaking(workspace, pin, processing, progress) as speaker:
-            shards.write(writer.folder, jobs, pool, speaker, progress, "Sampling responses")
-        write_jsonl(writer.folder / "dropped.jsonl", dropped)
-        warnings = cut_warning(iter_records(writer.folder, Rollout), "rollout.max_new_tokens")
-        counts = {"rollouts": len(jobs), "prompts": len(kept), "dropped": len(dropped)}
-        writer.finish(counts)
+    pool = shards.pool([*older, *sorted(writer.folder.glob("part-*.parquet"))])
+    shards.write(writer.folder, jobs, pool, speaker, progress, "Sampling responses")
+    write_jsonl(writer.folder / "dropped.jsonl", dropped)
+    warnings = cut_warning(iter_records(writer.folder, Rollout), "rollout.max_new_tokens")
+    prompts = len({job.prompt.prompt_id for job in jobs})
+    counts = {"rollouts": len(jobs), "prompts": prompts, "dropped": len(dropped)}
+    writer.finish(counts)
     return StepResult(
         step="rollout",
         status="done",
@@ -84,7 +116,6 @@ def rollout(workspace: Workspace, *, progress: Progress) -> StepResult:
         counts={**counts, "reused": shards.reused},
         dropped={TOO_LONG: len(dropped)} if dropped else {},
         warnings=warnings,
-        seconds=time.monotonic() - started,
     )
 
 

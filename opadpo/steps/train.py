@@ -3,8 +3,9 @@
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opadpo.damage import damaged
 from opadpo.errors import RecipeError, UserError
@@ -109,6 +110,13 @@ def _off_policy_warnings(workspace: Workspace, what: plans.Variant, pin: BasePin
             f"The generated responses are off-policy: {', '.join(others)} sampled them, not {pin.name}; {REASON}."
             " Run `opadpo rollout` with this recipe's model."
         )
+    guessed, rows = _inexact_ids(workspace.rollouts)
+    if guessed:
+        warnings.append(
+            f"The token ids of {guessed} of {rows} generated responses are not those that were sampled: the server told"
+            " only their text, which was tokenized again. They are on-policy as nearly as that goes; sample with"
+            " `rollout.engine: local`, or with a server that tells token ids (vLLM), to be exact."
+        )
     if what.start == plans.BASE:
         warnings.append(
             f"OPA is skipped: corrections and references are off-policy for the base model; {REASON}."
@@ -117,18 +125,30 @@ def _off_policy_warnings(workspace: Workspace, what: plans.Variant, pin: BasePin
     return warnings
 
 
-def _other_samplers(rollouts: Path, model: str) -> list[str]:
-    """Models that sampled rollouts and are not `model` without an adapter."""
+def _inexact_ids(rollouts: Path) -> tuple[int, int]:
+    """(rollouts whose token ids are not what was sampled, all rollouts)."""
+    exact = [each for column in _columns(rollouts, "token_ids_exact") for each in column[0]]
+    return exact.count(False), len(exact)
+
+
+def _columns(rollouts: Path, *names: str) -> Iterator[list[list[Any]]]:
+    """Columns of every file of rollouts."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    found: set[tuple[str, str]] = set()
     for file in sorted(rollouts.glob("*.parquet")):
         try:
-            columns = pq.read_table(file, columns=["model", "adapter"]).to_pydict()
+            columns = pq.read_table(file, columns=list(names)).to_pydict()
         except (pa.ArrowException, OSError) as error:
             raise damaged(file, error) from error
-        found |= set(zip(columns["model"], columns["adapter"], strict=True))
+        yield [columns[name] for name in names]
+
+
+def _other_samplers(rollouts: Path, model: str) -> list[str]:
+    """Models that sampled rollouts and are not `model` without an adapter."""
+    found: set[tuple[str, str]] = set()
+    for models, adapters in _columns(rollouts, "model", "adapter"):
+        found |= set(zip(models, adapters, strict=True))
     return sorted(
         f"{name} with adapter {adapter}" if adapter != plans.BASE else name
         for name, adapter in found

@@ -108,6 +108,13 @@ class Family(ABC):
             )
         return wanted
 
+    def square_colour(self, processing: Processing, aspect: Aspect) -> tuple[int, int, int] | None:
+        """What a server's own image processor does not do for this geometry: padding to a square, with this colour.
+
+        None where the picture goes to a server as it is.
+        """
+        return None
+
     def check_aspect(self, wanted: Aspect | None, key: str = "image.aspect") -> None:
         """Check an image geometry of the recipe; None is none of its own.
 

@@ -57,6 +57,13 @@ class Llava(Family):
         batch = processing.image_processor(image, return_tensors="pt", **geometry)
         return {key: value[0] for key, value in batch.items()}
 
+    def square_colour(self, processing: Processing, aspect: Aspect) -> tuple[int, int, int] | None:
+        """The mean colour for `pad`: the hub's preprocessor configs, which servers follow, crop instead."""
+        if aspect != "pad":
+            return None
+        red, green, blue = (int(mean * 255) for mean in processing.image_processor.image_mean)
+        return red, green, blue
+
     def image_token_count(self, processing: Processing, model_inputs: "dict[str, Tensor]") -> int:
         """Patches of the tower, and its class token if the model keeps it.
 
