@@ -17,7 +17,7 @@ from opadpo.steps import plans
 from opadpo.steps.responding import Origin, Shards, check_positions, cut_warning, reusable
 from opadpo.steps.result import StepResult
 from opadpo.steps.served import Served, Ways
-from opadpo.steps.speakers import Job, Speaker, speaking
+from opadpo.steps.speakers import Job, Speaker, SpeakerTeam, speaking
 from opadpo.tables import iter_prompts, iter_records, write_jsonl
 from opadpo.workspace import Workspace, Writer
 
@@ -81,7 +81,7 @@ def _sample(
     origin: Origin,
     jobs: Sequence[Job],
     dropped: list[dict[str, Any]],
-    speaker: Speaker,
+    speaker: Speaker | SpeakerTeam,
     older: Sequence[Path],
     progress: Progress,
 ) -> StepResult:
