@@ -88,6 +88,11 @@ def _training(recipe: Recipe) -> Iterator[str]:
                 f"train.opadpo.lora.{name}: seen {second} with train.opa.lora.{name} {first}; the second stage"
                 " continues the first one's adapter: make them the same"
             )
+    if recipe.train.sharding == "fsdp" and recipe.model.quantization != "none":
+        yield (
+            f"train.sharding: seen fsdp with model.quantization {recipe.model.quantization}; quantized weights are not"
+            " sharded: set one of them to none"
+        )
     loss = recipe.train.opadpo.loss
     if not (loss.standard_pair_coef or loss.revised_pair_coef):
         yield (

@@ -117,5 +117,10 @@ class TrainSection(Section):
         outcome=False,
         ge=1,
     )
+    sharding: Literal["none", "fsdp"] = setting(
+        "none",
+        "`none`: every process holds the whole model; `fsdp`: each holds a part of every parameter (FSDP2), on GPUs.",
+        outcome=False,
+    )
     opa: OpaSection = setting(OpaSection(), "First stage.")
     opadpo: OpadpoSection = setting(OpadpoSection(), "Second stage, and the ablations from the base.")

@@ -19,7 +19,7 @@ def number_of_updates(section: TrainerSection, examples: int) -> int:
     return updates if section.max_steps is None else min(updates, section.max_steps)
 
 
-def check_trainer(section: TrainerSection, device: "torch.device") -> None:
+def check_trainer(section: TrainerSection, device: "torch.device", *, sharding: str = "none") -> None:
     """Check what optimizer, precision and trackers need.
 
     Raises:
@@ -27,6 +27,13 @@ def check_trainer(section: TrainerSection, device: "torch.device") -> None:
         UserError: if transformers knows no such tracker.
     """
     _check_trackers(section.report_to)
+    if sharding == "fsdp" and device.type != "cuda":
+        # accelerate 1.15 would train without sharding, and not say so.
+        raise DependencyMissing(
+            "train.sharding fsdp needs CUDA GPUs",
+            seen=f"device {device.type}",
+            remedy="set train.sharding to none, or run this on a node with GPUs",
+        )
     if section.optimizer == "adamw_8bit":
         if device.type != "cuda":
             raise DependencyMissing(
@@ -79,6 +86,7 @@ def training_arguments(
     seed: int,
     evaluate: bool,
     unused_parameters: bool,
+    sharding: str = "none",
 ) -> "TrainingArguments":
     """Arguments for `updates` updates of `section.batch_size` examples over all processes and micro-batches.
 
@@ -126,6 +134,9 @@ def training_arguments(
         use_cpu=not on_gpu,
         ddp_backend=("nccl" if on_gpu else "gloo") if processes > 1 else None,
         ddp_find_unused_parameters=unused_parameters,
+        # What is sharded are the model's layers, as transformers lists them for each architecture.
+        fsdp=True if sharding == "fsdp" and processes > 1 else None,  # pyright: ignore[reportArgumentType]  # takes both
+        fsdp_config={"version": 2} if sharding == "fsdp" and processes > 1 else None,
         dataloader_pin_memory=on_gpu,
         dataloader_num_workers=4 if on_gpu else 0,
     )

@@ -79,7 +79,9 @@ def scoring(head: nn.Linear, sources: Tensor, targets: Tensor) -> Iterator[None]
 
     handles = (
         head.register_forward_pre_hook(before),
-        head.register_forward_hook(lambda *_: found.pop()),
+        # Before the hooks of sharding: they have to see what is really given back, as its gradient tells them when the
+        # weights are needed again.
+        head.register_forward_hook(lambda *_: found.pop(), prepend=True),
     )
     try:
         yield
@@ -95,7 +97,12 @@ def frozen_head(model: Any) -> nn.Linear:
         ModelError: if it is trained, or no plain linear layer.
     """
     head = model.get_output_embeddings()
-    if type(head) is not nn.Linear or head.weight.requires_grad or not head.weight.is_floating_point():
+    # Sharding makes a subclass of the layer's class; one that computes something else has its own `forward`.
+    if (
+        getattr(type(head), "forward", None) is not nn.Linear.forward
+        or head.weight.requires_grad
+        or not head.weight.is_floating_point()
+    ):
         raise ModelError(
             "Packed training needs a frozen linear head",
             seen=type(head).__name__ + ", trained" * head.weight.requires_grad,

@@ -19,6 +19,7 @@ from opadpo.errors import UserError
 from opadpo.training.attention import PACKED, PROMPT, Layout, Row, attend_by_layout, no_mask
 from opadpo.training.head import frozen_head, scoring
 from opadpo.training.logps import padded_length, spread
+from opadpo.training.sharding import forward_method
 
 if TYPE_CHECKING:
     from opadpo.models.families.base import Family, Processing
@@ -91,7 +92,7 @@ class PackedSequences(NamedTuple):
         attend_by_layout(text)
         frozen_head(inner)
         positions = restarted_positions(self, model)
-        features = None if trains_tower(model) else image_features(inner, self.image_inputs)
+        features = None if trains_tower(model) else image_features(model, self.image_inputs)
         return self._replace(positions=positions, features=features)
 
     def logps(self, model: nn.Module) -> Tensor:
@@ -208,11 +209,13 @@ def trains_tower(model: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def image_features(inner: Any, image_inputs: dict[str, Tensor]) -> Any:
+def image_features(model: nn.Module, image_inputs: dict[str, Tensor]) -> Any:
     """What the model makes of the images before its language model, without what it does not read of it."""
+    name = "get_image_features"
+    inner = _model_with_images(model)
     modes = [(module, module.training) for module in inner.modules()]
     inner.eval()
-    output = inner.get_image_features(**image_inputs, return_dict=True)
+    output = forward_method(model if hasattr(model, name) else inner, name)(**image_inputs, return_dict=True)
     for module, mode in modes:
         module.training = mode
     kept = {name: output[name] for name in ("pooler_output", "deepstack_features") if name in output}

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -17,6 +17,7 @@ from opadpo.models.adapters import CONFIG, WEIGHTS, attach, lora_config
 from opadpo.models.base import BasePin
 from opadpo.models.families.base import Family
 from opadpo.recipe.training import LoraSection
+from opadpo.training.sharding import shared_like, whole
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -72,23 +73,30 @@ def _quiet_peft() -> Iterator[None]:
 def computing_as(model: "PeftModel", adapter: str | None) -> Iterator[None]:
     """Inside, the model computes with another adapter, or with none (the base), without gradients and dropout.
 
-    peft changes `requires_grad` when it switches adapters; all flags are put back at the end, and training mode too.
+    peft changes `requires_grad` when it switches adapters; all flags are put back at once, and training mode at the
+    end. (Sharded parameters take the flags over when they are first put together, which may be in here.)
     """
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     training = model.training
+
+    def put_flags_back() -> None:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(flags[name])
+
     model.eval()
     try:
         with torch.no_grad():
             if adapter is None:
                 with model.disable_adapter():
+                    put_flags_back()
                     yield
             else:
                 model.set_adapter(adapter, inference_mode=True)
+                put_flags_back()
                 yield
     finally:
         model.set_adapter(POLICY)
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+        put_flags_back()
         model.train(training)
 
 
@@ -102,18 +110,20 @@ def reference_name(model: "PeftModel") -> str | None:
     return REFERENCE if REFERENCE in model.peft_config else None
 
 
-def save_adapter(model: "PeftModel", folder: Path, pin: BasePin, state: dict[str, Any] | None = None) -> None:
-    """Write the policy as a PEFT adapter: weights, and config with the base's id and revision."""
+def policy_weights(model: "PeftModel") -> dict[str, torch.Tensor]:
+    """The policy's weights in full, on the CPU. Every process must call it where they are sharded."""
     from peft import get_peft_model_state_dict
+
+    weights = get_peft_model_state_dict(model, adapter_name=POLICY, save_embedding_layers=False)
+    return {name: whole(weight).detach().cpu().contiguous() for name, weight in sorted(weights.items())}
+
+
+def save_adapter(model: "PeftModel", weights: dict[str, torch.Tensor], folder: Path, pin: BasePin) -> None:
+    """Write the policy as a PEFT adapter: its weights, and config with the base's id and revision."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    weights = get_peft_model_state_dict(model, state_dict=state, adapter_name=POLICY, save_embedding_layers=False)
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())},
-        folder / WEIGHTS,
-        metadata={"format": "pt"},
-    )
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / WEIGHTS).chmod(0o644)  # safetensors writes it for the owner alone
     config = model.peft_config[POLICY].to_dict()
     config |= {"base_model_name_or_path": pin.base, "revision": pin.revision, "inference_mode": True}
@@ -127,10 +137,13 @@ def load_policy(model: "PeftModel", folder: Path) -> None:
     Raises:
         ModelError: if the weights are of another adapter.
     """
-    from peft import set_peft_model_state_dict
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    weights = load_file(folder / WEIGHTS)
+    places = get_peft_model_state_dict(model, adapter_name=POLICY, save_embedding_layers=False)
+    weights = {
+        name: shared_like(weight, places.get(name, weight)) for name, weight in load_file(folder / WEIGHTS).items()
+    }
     result = set_peft_model_state_dict(model, weights, adapter_name=POLICY)
     missing = [key for key in result.missing_keys if "lora_" in key and f".{POLICY}." in key]
     if missing or result.unexpected_keys:

@@ -41,7 +41,7 @@ from opadpo.training.onpolicy import measure
 from opadpo.training.opa import OpaTrainer
 from opadpo.training.opadpo import OpadpoTrainer, image_mask, mask_seeds, opadpo_names
 from opadpo.training.packing import check_attention
-from opadpo.training.policy import continued_adapter, fresh_adapter, reference_name, save_adapter
+from opadpo.training.policy import continued_adapter, fresh_adapter, reference_name
 from opadpo.training.reference import data_digest, fill
 from opadpo.training.reporting import METRICS_FILE, Reporter, cut_metrics
 from opadpo.training.trainer import RunSettings, StageTrainer
@@ -76,7 +76,7 @@ def run_job(job: TrainingJob, progress: Progress) -> TrainingOutcome:
     """
     section = _section(job)
     device = choose_device(job.recipe.model.device)
-    check_trainer(section, device)
+    check_trainer(section, device, sharding=job.recipe.train.sharding)
     if section.packing:
         check_attention(job.recipe.model.attention)
     prepared = _prepare(job, section, progress)
@@ -97,9 +97,8 @@ def run_job(job: TrainingJob, progress: Progress) -> TrainingOutcome:
                 trainer.train(resume_from_checkpoint=str(checkpoint) if done else None)
     except torch.OutOfMemoryError as error:
         raise _out_of_memory(job, section, error) from error
-    if trainer.args.should_save:
-        with saving(job.output):
-            save_adapter(trainer.model, job.output, job.pin)
+    with saving(job.output):
+        trainer.save_model(str(job.output))
     return TrainingOutcome(
         counts={
             "examples": len(prepared.train),
@@ -248,6 +247,7 @@ def _trainer(
         device=device,
         seed=seed,
         evaluate=bool(prepared.held_out),
+        sharding=job.recipe.train.sharding,
         unused_parameters=not only_language and targets != prepared.processing.family.lora_targets("language"),
     )
     newest = newest_complete(job.run)

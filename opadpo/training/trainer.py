@@ -25,7 +25,7 @@ from opadpo.training.checkpoints import keep_newest, mark_complete, saving
 from opadpo.training.collate import Batch, Collator, Visit
 from opadpo.training.loss import add_up
 from opadpo.training.loss_inputs import Values
-from opadpo.training.policy import load_policy, model_dtype, save_adapter
+from opadpo.training.policy import load_policy, model_dtype, policy_weights, save_adapter
 
 BAD_BATCH_FILE = "bad_batch.json"
 
@@ -254,9 +254,11 @@ class StageTrainer(Trainer):
         if self.args.should_save:
             keep_newest(self.run, self.settings.keep_checkpoints)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the policy; every process takes part where it is sharded."""
+        weights = policy_weights(self.model)
         if self.args.should_save:
-            save_adapter(self.model, Path(output_dir) if output_dir else self.run, self.settings.pin, state_dict)
+            save_adapter(self.model, weights, Path(output_dir) if output_dir else self.run, self.settings.pin)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_policy(self.model, Path(resume_from_checkpoint))
