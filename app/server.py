@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import socket
+import threading
 import warnings
 
 from fastapi import FastAPI, HTTPException
@@ -32,6 +33,7 @@ def create(workspace: Workspace) -> FastAPI:
 
     desk = Desk(workspace)
     api = FastAPI(title="opadpo", docs_url=None, redoc_url=None, openapi_url=None)
+    api.state.desk = desk
     errors.install(api)
     api.include_router(review.router(desk))
 
@@ -98,6 +100,8 @@ def serve(
 
     listener = bind(host, port)
     application = create(workspace)
+    # A new index of many records takes a while: whoever asks for records meanwhile waits for the rest of it only.
+    threading.Thread(target=application.state.desk.prepare, daemon=True).start()
     url = f"http://{host}:{listener.getsockname()[1]}/"
     print(f"opadpo: {workspace.root.name} is open at {url}   (Ctrl+C ends it)", flush=True)
     if open_browser:
@@ -127,7 +131,9 @@ def bind(host: str, port: int) -> socket.socket:
             seen=f"--host {host}",
             remedy="leave --host away, and reach it from elsewhere through an SSH tunnel (ssh -L 7860:127.0.0.1:7860)",
         )
-    listener = socket.socket(socket.AF_INET6 if host == "::1" else socket.AF_INET, socket.SOCK_STREAM)
+    # Without the protocol's number asyncio leaves Nagle's algorithm on: every answer would wait 40 ms for an ACK.
+    family = socket.AF_INET6 if host == "::1" else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -4,6 +4,7 @@ import itertools
 import json
 import types
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -133,16 +134,22 @@ def _is_json(annotation: Any) -> bool:
     return not (isinstance(annotation, type) and annotation.__name__ == "datetime")
 
 
+@cache
+def _json_fields(record_type: type[Record]) -> tuple[str, ...]:
+    """Names of the fields that are stored as JSON text."""
+    return tuple(name for name, field in record_type.model_fields.items() if _is_json(field.annotation))
+
+
 def _to_row(record: Record) -> dict[str, Any]:
     row = record.model_dump(mode="json")
-    for name, field in type(record).model_fields.items():
-        if _is_json(field.annotation) and row[name] is not None:
+    for name in _json_fields(type(record)):
+        if row[name] is not None:
             row[name] = json.dumps(row[name], ensure_ascii=False)
     return row
 
 
 def _from_row(row: dict[str, Any], record_type: type[R]) -> R:
-    for name, field in record_type.model_fields.items():
-        if _is_json(field.annotation) and row.get(name) is not None:
+    for name in _json_fields(record_type):
+        if row.get(name) is not None:
             row[name] = json.loads(row[name])
     return record_type.model_validate(row)

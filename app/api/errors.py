@@ -61,7 +61,7 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
         422,
         f"{where}: {first['msg']}",
         _short(first.get("input")),
-        "send the fields that docs/reviewing.md names",
+        "send only the fields that are named, of their types and within their limits",
         sentence=place if isinstance(place, int) else None,
     )
 

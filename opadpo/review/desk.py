@@ -1,5 +1,6 @@
 """The review desk: what pages and the API ask of the store and the catalogue. No other query leaves this package."""
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -8,7 +9,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from opadpo.errors import NotFound, UserError
+from opadpo.errors import NotFound, OpadpoError, UserError
 from opadpo.records import Revision, SentenceReview
 from opadpo.review import editing
 from opadpo.review.catalogue import Catalogue, Reader, state_name
@@ -58,6 +59,11 @@ class Desk:
     def __init__(self, workspace: Workspace) -> None:
         """Nothing is read before it is asked for."""
         self.catalogue = Catalogue(workspace)
+
+    def prepare(self) -> None:
+        """Make or read the index before anybody asks for it; what is wrong is told to those who then ask."""
+        with contextlib.suppress(OpadpoError):
+            self.catalogue.columns()
 
     # -- looking -----------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from opadpo.review.index import INDEX_FILE
 from opadpo.review.store import ReviewStore
 from opadpo.workspace import Workspace
 
-Person = Callable[[str], TestClient]
+Person = Callable[[str], Any]
 BASE = "/api/review"
 
 
@@ -59,7 +59,7 @@ def person(workspace: Workspace) -> Person:
     return lambda name: TestClient(api, headers={"x-test-user": name}, base_url=f"http://testserver{BASE}")
 
 
-def start(client: httpx.Client) -> dict[str, Any]:
+def start(client: Any) -> dict[str, Any]:
     """The first record that is handed out."""
     return client.post("next", json={}).json()["record"]
 
