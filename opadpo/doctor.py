@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from opadpo.errors import ModelError
+from opadpo.errors import ModelError, UserError
 
 if TYPE_CHECKING:
     from opadpo.recipe import Recipe
@@ -94,7 +94,7 @@ def examine(recipe: str | None = None, workspace: Path | None = None) -> Report:
     checks = [*_python(), *_packages(), *_torch(settings), *_memory(), *_disks(settings, workspace)]
     checks += [*_keys(settings), *_programs()]
     if settings is not None:
-        checks += _base_model(settings)
+        checks += [*_base_model(settings), *_training(settings)]
     return Report(checks)
 
 
@@ -352,6 +352,29 @@ def _base_model(recipe: "Recipe") -> Iterator[Check]:
         )
         return
     yield Check(name, "ok", f"{base} at {path}", required=True)
+
+
+def _training(recipe: "Recipe") -> Iterator[Check]:
+    """What both stages need beside the memory that there is."""
+    try:
+        from opadpo.training.fitting import LONGEST_RESPONSE, planned
+    except (ImportError, OSError):  # a package is missing, which has its own line
+        return
+    try:
+        fits = planned(recipe)
+    except UserError as error:
+        cost = "how much memory training needs is not known before it starts"
+        yield Check("memory of training", "warning", f"{error.what}: {error.seen}", cost, error.remedy or "")
+        return
+    for fit in fits:
+        name = f"memory of {fit.stage.key}"
+        seen = f"{fit}, where no response has more than {LONGEST_RESPONSE} tokens"
+        if fit.close:
+            cost = "training is refused here" if fit.impossible else "training may run out of memory here"
+            remedy = "; or ".join([*fit.advice(), f"use a GPU: micro_batch_size {fit.on_cards()}"])
+            yield Check(name, "warning", seen, cost, remedy)
+        else:
+            yield Check(name, "ok", f"{seen}; up to micro_batch_size {fit.largest} fits")
 
 
 def _is_hub_id(recipe: "Recipe") -> bool:

@@ -8,6 +8,7 @@ from servers import chat_server
 from opadpo import doctor
 from opadpo.doctor import Check, examine
 from opadpo.recipe import preset_text
+from opadpo.training import fitting
 
 
 def check(report: doctor.Report, name: str) -> Check:
@@ -82,6 +83,22 @@ def test_a_base_model_that_is_not_here(tmp_path: Path, monkeypatch: pytest.Monke
     folder.mkdir()
     recipe.write_text(f"model: {{base: {folder}}}")
     assert "config.json" in check(examine(str(recipe)), "base model").seen
+
+
+def test_memory_of_both_stages_is_told_without_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("opadpo.training.fitting.memory_at_hand", lambda *_: fitting.Memory("RAM", 2**33, gpu=False))
+    report = examine("llava-1.5-7b")
+    for stage in ("opa", "opadpo"):
+        found = check(report, f"memory of train.{stage}")
+        assert found.state == "warning"
+        assert "weights 13.2" in found.seen
+        assert "of 8.0 GiB (RAM)" in found.seen
+        assert "none in 24 GiB" in found.remedy
+    assert check(examine("toy"), "memory of train.opadpo").state == "ok"
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("model: {base: nobody/nothing-at-all}")
+    unknown = check(examine(str(recipe)), "memory of training")
+    assert "opadpo prepare" in unknown.remedy
 
 
 def test_what_the_recipe_asks_of_the_gpu_is_required(tmp_path: Path) -> None:

@@ -122,5 +122,10 @@ class TrainSection(Section):
         "`none`: every process holds the whole model; `fsdp`: each holds a part of every parameter (FSDP2), on GPUs.",
         outcome=False,
     )
+    ignore_memory_estimate: bool = setting(
+        False,
+        "Start training also where the estimate says that it does not fit into memory.",
+        outcome=False,
+    )
     opa: OpaSection = setting(OpaSection(), "First stage.")
     opadpo: OpadpoSection = setting(OpadpoSection(), "Second stage, and the ablations from the base.")

@@ -36,7 +36,9 @@ from opadpo.training.examples import (
     context_length,
     prepare_examples,
 )
+from opadpo.training.fitting import check_memory
 from opadpo.training.job import REFERENCE_FOLDER, TrainingJob, TrainingOutcome
+from opadpo.training.memory import Stage
 from opadpo.training.onpolicy import measure
 from opadpo.training.opa import OpaTrainer
 from opadpo.training.opadpo import OpadpoTrainer, image_mask, mask_seeds, opadpo_names
@@ -68,7 +70,7 @@ def run_job(job: TrainingJob, progress: Progress) -> TrainingOutcome:
 
     Raises:
         DataError: if there is nothing to train on.
-        UserError: if the attention kernel cannot do packed training.
+        UserError: if the attention kernel cannot do packed training, or memory is plainly too small.
         ModelError: if the starting adapter does not fit base or recipe.
         DependencyMissing: if the optimizer or precision needs what is not there.
         StepFailed: if the loss is not finite, the first update's check fails, or GPU memory runs out.
@@ -80,6 +82,8 @@ def run_job(job: TrainingJob, progress: Progress) -> TrainingOutcome:
     if section.packing:
         check_attention(job.recipe.model.attention)
     prepared = _prepare(job, section, progress)
+    stage = Stage(job.recipe, section, prepared.processing.config, continued=job.start_folder is not None)
+    check_memory(stage, prepared.train, prepared.prompts, device, progress if first_process() else SilentProgress())
     try:
         model = load_model(job.pin, job.recipe, training=True)
         wrapped = _with_adapter(job, model, prepared.processing)
