@@ -84,7 +84,7 @@ def measure(case: Case) -> dict[str, float]:
     """Train in this process: estimated and measured bytes."""
     import psutil
     import torch
-    from random_training import Lengths, RandomPrompts, examples, random_model, stage_trainer
+    from random_training import RESPONSES, Lengths, RandomPrompts, examples, random_model, stage_trainer
 
     from opadpo.recipe import parse_recipe
     from opadpo.training.memory import Demand, Stage, estimate
@@ -105,7 +105,7 @@ def measure(case: Case) -> dict[str, float]:
     chosen = getattr(recipe.train, case.stage)
     made_config, lengths = config(case.width), Lengths(40, (80, 95, 90))
     prompts = RandomPrompts(made_config, {"pixel_values": torch.empty(3, SIDE, SIDE)}, lengths)
-    responses = dict(zip(("standard", "revised", "generated"), lengths.responses, strict=True))
+    responses: dict[str, int] = dict(zip(RESPONSES, lengths.responses, strict=True))
     demand = Demand(prompts.image_tokens + lengths.question, prompts.image_tokens, PATCHES, responses)
     guess = estimate(Stage(recipe, chosen, made_config, case.reference), demand, gpu=False)
     before = psutil.Process().memory_info().rss

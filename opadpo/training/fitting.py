@@ -177,7 +177,7 @@ def demand_planned(recipe: Recipe, processing: Processing) -> Demand:
     inputs = processing.family.image_inputs(processing, Image.new("RGB", USUAL_IMAGE), recipe.image.aspect)
     image_tokens = processing.family.image_token_count(processing, inputs)
     response = min(LONGEST_RESPONSE, recipe.rollout.max_new_tokens)
-    responses = dict.fromkeys(("standard", "revised", "generated"), response)
+    responses: dict[str, int] = dict.fromkeys(("standard", "revised", "generated"), response)
     return Demand(image_tokens + LONGEST_QUESTION, image_tokens, patches_of(processing, inputs), responses)
 
 
