@@ -5,7 +5,7 @@ for that kind of model anyway; their sums are checked against the published numb
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opadpo.errors import ModelError
 from opadpo.models.base import TOY, BasePin, read_config, toy_folder
