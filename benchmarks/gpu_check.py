@@ -24,7 +24,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from gpu_parts import GIB, Bench, checks, largest_batches, measure, measure_trl, profile
+from gpu_parts import GIB, Bench, checks, largest_batches, measure, profile
+from gpu_trl import measure_trl
 
 ROWS = ("released", "naive", "plain", "packed, efficient", "packed, cudnn", "packed, flex", "packed, two", "trl, two")
 """`two`: the standard and the generated response only, without image terms: what TRL's loss has."""

@@ -9,6 +9,7 @@ from typing import Any
 GIB = 2**30
 PEAKS = {"H100 PCIe": 756.0, "H100": 989.4, "H200 NVL": 835.5, "H200": 989.4, "A100": 312.0}
 """Dense bfloat16 TFLOP/s by a part of the device's name, from NVIDIA's data sheets of the H100, H200 and A100 Tensor
+Core GPUs (which print the H100's and H200's with sparsity: twice as much). The first that fits counts."""
 CARDS = (24, 48, 80, 139)
 RELEASED = (128, 896)
 """Positions of question and response in the released code."""
@@ -197,7 +198,7 @@ def measure(bench: Bench, row: str, count: int, repeats: int) -> dict[str, Any]:
                 times.append(time.perf_counter() - started)
             seconds[label] = min(times[1:])
             if label == "seconds":
-                peak = torch.cuda.max_memory_allocated() if bench.device == "cuda" else _resident()
+                peak = torch.cuda.max_memory_allocated() if bench.device == "cuda" else resident()
     done = flops(bench, sequences)
     return {
         **seconds,
@@ -210,83 +211,6 @@ def measure(bench: Bench, row: str, count: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def measure_trl(bench: Bench, count: int, repeats: int) -> dict[str, Any]:
-    """TRL's trainer on the same pairs: its checkpointing as ours, nothing truncated; it computes the reference."""
-    import tempfile
-
-    import torch
-    from datasets import Dataset
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast, ProcessorMixin, TrainerCallback
-    from trl import DPOConfig, DPOTrainer
-
-    class Processor(ProcessorMixin):
-        def __init__(self, tokenizer: Any) -> None:
-            self.tokenizer = tokenizer
-
-    class Clock(TrainerCallback):
-        def __init__(self) -> None:
-            self.times: list[float] = []
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            bench.finish()
-            self.started = time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            bench.finish()
-            self.times.append(time.perf_counter() - self.started)
-
-    sequences = bench.batch(count, packing=False, two=True)
-    completion = torch.zeros_like(sequences.attention_mask)
-    completion[:, 1:] = sequences.scored[:, :-1].long()
-    batch = {
-        "input_ids": sequences.input_ids,
-        "attention_mask": sequences.attention_mask,
-        "completion_mask": completion,
-        **sequences.model_inputs,
-    }
-    bench.model.delete_adapter("reference")  # TRL makes its own copy
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"<pad>": 0}, [])), pad_token="<pad>")
-    clock = Clock()
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = DPOConfig(
-            folder,
-            per_device_train_batch_size=count,
-            max_steps=repeats + 1,
-            max_length=None,
-            bf16=bench.dtype == "bfloat16",
-            gradient_checkpointing=True,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
-            use_cpu=bench.device == "cpu",
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-            logging_strategy="no",
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-        )
-        trainer = DPOTrainer(
-            bench.model,
-            args=arguments,
-            data_collator=lambda rows: dict(batch),
-            train_dataset=Dataset.from_dict({"image": [0] * count}),
-            processing_class=Processor(tokenizer),
-            callbacks=[clock],
-        )
-        if bench.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        trainer.train()
-    peak = torch.cuda.max_memory_allocated() if bench.device == "cuda" else _resident()
-    best = min(clock.times[1:])
-    return {
-        "seconds_recomputed": best,
-        "batch": count,
-        "examples_per_second": count / best,
-        "tokens_per_second": sequences.tokens / best,
-        "peak_gib": peak / GIB,
-    }
-
-
 def published_peak() -> float:
     """TFLOP/s of the GPU; 1 where it is not in the table, so that the column shows TFLOP/s."""
     import torch
@@ -295,7 +219,8 @@ def published_peak() -> float:
     return next((peak for part, peak in PEAKS.items() if all(word in name for word in part.split())), 1.0)
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Bytes of this process in memory."""
     import psutil
 
     return psutil.Process().memory_info().rss

@@ -81,7 +81,7 @@ def examples(config: Any, count: int, prompts: RandomPrompts) -> list[TrainingEx
 
 
 def random_model(config: Any, lora: LoraSection, dtype: str, device: str, *, reference: bool, attention: str = "sdpa"):
-    """A model with random weights and an adapter that changes it; with `reference` a frozen copy beside it."""
+    """A model with random weights and a new adapter; with `reference` one that changes it, and a frozen copy beside."""
     from transformers import AutoModelForImageTextToText
 
     torch.manual_seed(0)
@@ -93,11 +93,11 @@ def random_model(config: Any, lora: LoraSection, dtype: str, device: str, *, ref
     model.config.use_cache = False
     pin = random_pin(config)
     adapted = fresh_adapter(model, pin, family_for(config.model_type), lora, seed=0)
-    with torch.no_grad():
-        for name, parameter in adapted.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=0.02)
     if reference:
+        with torch.no_grad():
+            for name, parameter in adapted.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(std=0.02)
         adapted.add_adapter(REFERENCE, adapted.peft_config[POLICY])
         named = dict(adapted.named_parameters())
         with torch.no_grad():

@@ -157,11 +157,11 @@ def estimate(stage: Stage, demand: Demand, *, gpu: bool, micro_batch_size: int |
     model = _weighed(stage.config.to_json_string(use_diff=False), stage.config.model_type)
     rank, all_targets = stage.lora.rank, stage.lora.targets == "all"
     trained = rank * (model.language + model.tower * stage.trains_tower)
-    held = _held(stage, demand)
-    layer = held.layer * micro
+    held = _held(stage, demand, micro)
+    layer = held.layer
     if micro == stage.per_process:  # one backward pass makes all gradients, while what it needs is let go
         layer = max(0.0, layer - rank * model.language * FLOAT32 / model.layers)
-    activations = held.fixed * micro + layer * model.layers
+    activations = held.fixed + layer * model.layers
     images = _images(stage, demand, model) * micro
     margin = GPU_MARGIN + FRAGMENTS * (activations + images) if gpu else CPU_MARGIN
     parts = {
@@ -176,16 +176,13 @@ def estimate(stage: Stage, demand: Demand, *, gpu: bool, micro_batch_size: int |
     return MemoryEstimate(**{name: round(value) for name, value in parts.items()})
 
 
-def batch_shape(stage: Stage, demand: Demand) -> BatchShape:
-    """The micro-batch of this one example."""
+def batch_shape(stage: Stage, demand: Demand, examples: int) -> BatchShape:
+    """A micro-batch of examples like this one."""
     lengths = {name: demand.responses[name.removesuffix(MASKED)] for name in stage.names}
-    tokens = sum(lengths.values())
     if not stage.section.packing:
-        return BatchShape(len(lengths), demand.prompt + max(lengths.values()), tokens, tokens)
-    rows = [[size for name, size in lengths.items() if name.endswith(MASKED) == masked] for masked in (False, True)]
-    rows = [row for row in rows if row]
-    shared = len(lengths) - len(rows)  # the first tokens of all responses are read from one position
-    return BatchShape(len(rows), demand.prompt + max(map(sum, rows)), tokens - shared, tokens)
+        return BatchShape(tuple((demand.prompt, (size,)) for size in lengths.values()) * examples)
+    rows = [tuple(n for name, n in lengths.items() if name.endswith(MASKED) == masked) for masked in (False, True)]
+    return BatchShape(tuple((demand.prompt, row) for row in rows if row) * examples)
 
 
 class Weighed(NamedTuple):
@@ -251,8 +248,8 @@ def _weighed(config: str, model_type: str) -> Weighed:
     )
 
 
-def _held(stage: Stage, demand: Demand) -> Held:
-    """What the step of one example holds in the language model."""
+def _held(stage: Stage, demand: Demand, micro: int) -> Held:
+    """What a step holds in the language model: rehearsed with one example and with two, then linear."""
     model, section = stage.recipe.model, stage.section
     kind = Kind(
         config=stage.config.to_json_string(use_diff=False),
@@ -264,7 +261,9 @@ def _held(stage: Stage, demand: Demand) -> Held:
         attention=model.attention,
         packed=section.packing,
     )
-    return rehearse(kind, batch_shape(stage, demand))
+    one, two = (rehearse(kind, batch_shape(stage, demand, examples)) for examples in (1, 2))
+    more = micro - 1
+    return Held(one.fixed + more * (two.fixed - one.fixed), one.layer + more * (two.layer - one.layer))
 
 
 def _images(stage: Stage, demand: Demand, model: Weighed) -> float:
@@ -274,7 +273,7 @@ def _images(stage: Stage, demand: Demand, model: Weighed) -> float:
     all that one of them makes.
     """
     wide = WIDTHS[stage.section.precision]
-    images = batch_shape(stage, demand).rows
+    images = len(batch_shape(stage, demand, 1).rows)
     vision = stage.config.vision_config
     pixels = demand.patches * 3 * vision.patch_size**2 * getattr(vision, "temporal_patch_size", 1) * FLOAT32
     features = demand.image_tokens * stage.config.get_text_config().hidden_size * WIDTHS[stage.recipe.model.dtype]

@@ -23,8 +23,9 @@ from torch.utils._pytree import tree_leaves
 from opadpo.models.base import BasePin
 from opadpo.models.families import family_for
 from opadpo.recipe.training import LoraSection
-from opadpo.training.logps import token_logps
-from opadpo.training.packing import chosen_logps
+from opadpo.training.attention import Layout, Row, attend_by_layout, no_mask
+from opadpo.training.head import chosen_logps
+from opadpo.training.logps import padded_length, token_logps
 from opadpo.training.policy import fresh_adapter
 
 DEPTHS = (2, 3)
@@ -34,14 +35,8 @@ DEPTHS = (2, 3)
 class BatchShape(NamedTuple):
     """What memory depends on in a micro-batch."""
 
-    rows: int
-    """Sequences of the forward pass."""
-    length: int
-    """Positions of a row, padding included."""
-    scored: int
-    """Positions whose logits are computed."""
-    tokens: int
-    """Response tokens."""
+    rows: tuple[tuple[int, tuple[int, ...]], ...]
+    """Tokens of a row's prompt, and of its responses: one of them in each row where the responses are not packed."""
 
 
 class Kind(NamedTuple):
@@ -114,8 +109,7 @@ class LiveBytes(TorchDispatchMode):
 def rehearse(kind: Kind, shape: BatchShape) -> Held:
     """Peak bytes of a training step on a batch of this shape; a second or two, whatever the model's size.
 
-    Gradients of the adapter are taken to exist before the step, as where several micro-batches make an update. Of a
-    batch of several examples everything is so many times as large.
+    Gradients of the adapter are taken to exist before the step, as where several micro-batches make an update.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -160,39 +154,67 @@ def _shallow(kind: Kind) -> Any:
 
 
 def _peak(model: Any, kind: Kind, shape: BatchShape) -> int:
-    """Bytes at the peak of one step; the head and the log-probs as `packing` and `logps` compute them."""
+    """Bytes at the peak of one step."""
     base = model.get_base_model()
-    text = base.config.get_text_config()
-    dtype = getattr(torch, kind.dtype)
     half = kind.precision != "float32"
     autocast = torch.autocast("cpu", getattr(torch, kind.precision)) if half else nullcontext()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     with LiveBytes([*model.parameters(), *model.buffers(), *gradients]) as live:
-        with autocast:
-            hidden = base.model.language_model(
-                inputs_embeds=torch.empty(shape.rows, shape.length, text.hidden_size, dtype=dtype),
-                attention_mask=_masks(text, shape),
-                position_ids=_positions(base, shape),
-                use_cache=False,
-            ).last_hidden_state
-            logits = base.lm_head(hidden.flatten(0, 1)[torch.zeros(shape.scored, dtype=torch.long)])
-            del hidden
-        if half:
-            logits = logits.float()  # as accelerate does with what a model returns under mixed precision
-        targets = torch.zeros(shape.tokens, dtype=torch.long)
-        logps = chosen_logps(logits, targets, targets) if kind.packed else token_logps(logits, targets)
-        del logits
+        logps = (_packed if kind.packed else _plain)(base, kind, shape, autocast)
         logps.sum().backward()
     return live.peak
 
 
-def _masks(text: Any, shape: BatchShape) -> Any:
-    mask = torch.ones(shape.rows, 1, shape.length, shape.length, dtype=torch.bool)
-    if getattr(text, "sliding_window", None) and getattr(text, "layer_types", None):
-        return {"full_attention": mask, "sliding_attention": mask.clone()}
-    return mask
+def _packed(base: Any, kind: Kind, shape: BatchShape, autocast: Any) -> Tensor:
+    """Log-probs as `packing.PackedSequences` computes them."""
+    text = base.config.get_text_config()
+    attend_by_layout(text)
+    rows: list[Row] = []
+    for prompt, responses in shape.rows:
+        length = prompt + sum(responses)
+        image = torch.ones(length, dtype=torch.bool) if family_for(kind.family).image_sees_itself else None
+        rows.append(Row(torch.zeros(length, dtype=torch.long), torch.zeros(length, dtype=torch.long), image, prompt))
+    tokens = sum(sum(responses) for _, responses in shape.rows)
+    shared = sum(len(responses) - 1 for _, responses in shape.rows)  # one position predicts all first tokens
+    with autocast:
+        hidden = base.model.language_model(
+            inputs_embeds=_embedded(kind, text, 1, sum(len(row.segments) for row in rows)),
+            attention_mask=no_mask(text, torch.device("cpu")),
+            layout=Layout(rows),
+            position_ids=_positions(base, 1, sum(len(row.segments) for row in rows)),
+            use_cache=False,
+        ).last_hidden_state
+        needed = hidden.flatten(0, 1)[torch.zeros(tokens - shared, dtype=torch.long)]
+        del hidden
+        chosen = torch.zeros(tokens, dtype=torch.long)
+        return chosen_logps(needed, base.lm_head, chosen, chosen)
 
 
-def _positions(base: nn.Module, shape: BatchShape) -> Tensor:
+def _plain(base: Any, kind: Kind, shape: BatchShape, autocast: Any) -> Tensor:
+    """Log-probs as `logps.Sequences` computes them."""
+    text = base.config.get_text_config()
+    rows, length = len(shape.rows), padded_length([prompt + sum(responses) for prompt, responses in shape.rows])
+    mask = torch.ones(rows, 1, length, length, dtype=torch.bool)
+    kinds = getattr(text, "layer_types", None)
+    tokens = sum(sum(responses) for _, responses in shape.rows)
+    with autocast:
+        hidden = base.model.language_model(
+            inputs_embeds=_embedded(kind, text, rows, length),
+            attention_mask=dict.fromkeys(kinds, mask) if kinds and len(set(kinds)) > 1 else mask,
+            position_ids=_positions(base, rows, length),
+            use_cache=False,
+        ).last_hidden_state
+        logits = base.lm_head(hidden.flatten(0, 1)[torch.zeros(tokens, dtype=torch.long)])
+        del hidden
+    if kind.precision != "float32":
+        logits = logits.float()  # as accelerate does with what a model returns under mixed precision
+    return token_logps(logits, torch.zeros(tokens, dtype=torch.long))
+
+
+def _embedded(kind: Kind, text: Any, rows: int, length: int) -> Tensor:
+    return torch.empty(rows, length, text.hidden_size, dtype=getattr(torch, kind.dtype))
+
+
+def _positions(base: nn.Module, rows: int, length: int) -> Tensor:
     axes = (3,) if any(hasattr(module, "get_rope_index") for module in base.modules()) else ()
-    return torch.zeros(*axes, shape.rows, shape.length, dtype=torch.long)
+    return torch.zeros(*axes, rows, length, dtype=torch.long)

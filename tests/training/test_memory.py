@@ -22,7 +22,6 @@ from opadpo.training import fitting
 from opadpo.training.fitting import Memory, demand_planned, fit, largest_micro_batch
 from opadpo.training.memory import GIB, Demand, Stage, batch_shape, estimate
 from opadpo.training.policy import fresh_adapter
-from opadpo.training.rehearsal import BatchShape
 
 DEMAND = Demand(200, 150, 576, {"standard": 40, "revised": 50, "generated": 60})
 LORA = "{rank: 8, alpha: 8, targets: all}"
@@ -93,9 +92,9 @@ def test_what_has_a_formula_is_counted_to_the_byte(configs, family):
 
 def test_the_shape_of_a_batch(configs):
     made = stage(configs["llava"])
-    assert batch_shape(made, DEMAND) == BatchShape(2, 350, 150 + 90 - 3, 240)
-    plain = made.with_settings(packing=False)
-    assert batch_shape(plain, DEMAND) == BatchShape(5, 260, 240, 240)
+    assert batch_shape(made, DEMAND, 1).rows == ((200, (40, 50, 60)), (200, (40, 50)))
+    plain = batch_shape(made.with_settings(packing=False), DEMAND, 2).rows
+    assert plain == ((200, (40,)), (200, (50,)), (200, (60,)), (200, (40,)), (200, (50,))) * 2
 
 
 def test_settings_that_save_memory_do(configs):
@@ -106,7 +105,7 @@ def test_settings_that_save_memory_do(configs):
         return found.activations
 
     assert held(made.with_settings(gradient_checkpointing=True)) < held(made) < held(made.with_settings(packing=False))
-    assert held(made, 8) == pytest.approx(8 * held(made, 1), rel=0.01)
+    assert held(made, 8) == pytest.approx(8 * held(made, 1), rel=0.05)
     assert held(made.with_settings(precision="bfloat16").with_model(dtype="bfloat16")) < held(made)
     quantized = estimate(made.with_model(quantization="4bit"), DEMAND, gpu=True)
     eight = estimate(made.with_settings(optimizer="adamw_8bit"), DEMAND, gpu=True)
