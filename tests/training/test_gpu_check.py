@@ -13,6 +13,7 @@ FIGURES = {"examples_per_second", "tokens_per_second", "peak_gib", "seconds_reco
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_row_has_finite_figures_on_the_cpu(tmp_path):
     command = [sys.executable, str(SCRIPT), "--tiny", "--repeats", "1", "--output", str(tmp_path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)

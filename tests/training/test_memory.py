@@ -145,6 +145,7 @@ def test_what_is_needed_is_said_and_a_refusal_can_be_overridden(trainable, monke
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_estimate_is_within_a_quarter_of_the_measured_peak():
     names = ["opadpo", "opa, tower trained, checkpointing, batch 4"]
     done = subprocess.run(
