@@ -163,16 +163,20 @@ def estimate(stage: Stage, demand: Demand, *, gpu: bool, micro_batch_size: int |
         layer = max(0.0, layer - rank * model.language * FLOAT32 / model.layers)
     activations = held.fixed + layer * model.layers
     images = _images(stage, demand, model) * micro
-    margin = GPU_MARGIN + FRAGMENTS * (activations + images) if gpu else CPU_MARGIN
-    parts = {
-        "weights": model.weights(stage.recipe.model.dtype, stage.recipe.model.quantization),
-        "adapters": rank * (model.language + model.tower * all_targets) * FLOAT32 * (2 if stage.continued else 1),
-        "gradients": trained * FLOAT32 * (2 if stage.recipe.train.processes > 1 else 1),
+    processes = stage.recipe.train.processes
+    weights = model.weights(stage.recipe.model.dtype, stage.recipe.model.quantization)
+    copies = 2 if stage.continued else 1
+    kept = {
+        "weights": weights,
+        "adapters": rank * (model.language + model.tower * all_targets) * FLOAT32 * copies,
+        "gradients": trained * FLOAT32 * (2 if processes > 1 else 1),
         "optimizer": trained * OPTIMIZERS[stage.section.optimizer],
-        "activations": activations,
-        "images": images,
-        "margin": margin,
     }
+    if stage.recipe.train.sharding == "fsdp":  # a layer is gathered while the one before it computes
+        activations += 2 * weights / model.layers
+        kept = {name: value / processes for name, value in kept.items()}
+    margin = GPU_MARGIN + FRAGMENTS * (activations + images) if gpu else CPU_MARGIN
+    parts = {**kept, "activations": activations, "images": images, "margin": margin}
     return MemoryEstimate(**{name: round(value) for name, value in parts.items()})
 
 

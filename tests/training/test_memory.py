@@ -114,6 +114,14 @@ def test_settings_that_save_memory_do(configs):
     assert eight.optimizer == pytest.approx(before.optimizer / 4, rel=0.02)
 
 
+def test_sharding_divides_what_is_kept(configs):
+    whole = estimate(stage(configs["llava"], overrides=["train.processes=4"]), DEMAND, gpu=True)
+    sharded = stage(configs["llava"], overrides=["train.processes=4", "train.sharding=fsdp"])
+    part = estimate(sharded, DEMAND, gpu=True)
+    for name in ("weights", "adapters", "gradients", "optimizer"):
+        assert getattr(part, name) == pytest.approx(getattr(whole, name) / 4, abs=1)
+
+
 def test_the_largest_micro_batch_divides_the_batch_and_fits(configs):
     made = stage(configs["llava"], overrides=["train.opadpo.batch_size=12", "train.opadpo.micro_batch_size=12"])
     needs = {size: estimate(made, DEMAND, gpu=True, micro_batch_size=size).total for size in (1, 2, 3, 4, 6, 12)}
