@@ -114,6 +114,35 @@ def on_policy(means: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
+def expert_trust(scores: Mapping[str, Mapping[str, int]], error_types: Mapping[str, Mapping[str, int]]) -> Figure:
+    """The expert's scores and error types against people's (`matrix[expert][person]`), in sentences.
+
+    Shades of one colour, dark for many, with the count in every cell: it reads in grey as well.
+    """
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    panels = (("score", scores), ("error type", error_types))
+    for axes, (what, matrix) in zip(figure.subplots(1, 2), panels, strict=True):
+        names = list(matrix)
+        rows = [[matrix[name].get(other, 0) for other in names] for name in names]
+        most = max((count for row in rows for count in row), default=0) or 1
+        axes.imshow([[(count / most) ** 0.5 for count in row] for row in rows], cmap="Blues", vmin=0, vmax=1.3)
+        for y, row in enumerate(rows):
+            for x, count in enumerate(row):
+                weight = "bold" if x == y else "normal"
+                color = "white" if (count / most) ** 0.5 > 0.8 else TEXT
+                axes.text(x, y, str(count), ha="center", va="center", color=color, fontweight=weight)
+        labels = [name.replace("_error", "").replace("_", "\n") for name in names]
+        axes.set_xticks(range(len(names)), labels, fontsize=9)
+        axes.set_yticks(range(len(names)), labels, fontsize=9)
+        total = sum(map(sum, rows))
+        agreeing = sum(rows[place][place] for place in range(len(names)))
+        axes.set_title(f"{what}: the same in {agreeing} of {total} sentences", loc="left", fontsize=11)
+        axes.set_xlabel("people")
+        axes.set_ylabel("expert")
+        axes.tick_params(length=0)
+    return figure
+
+
 class CaptionedImage(NamedTuple):
     """A row of the before-and-after figure."""
 

@@ -39,6 +39,8 @@ def status_text(found: "WorkspaceStatus") -> str:
     for line in lines:
         state = line[2:].partition(" ")[0]
         text.append(typer.style(line, fg=COLOURS[state]) if state in COLOURS else line)
+    if found.trust is not None:
+        text += ["", found.trust.text()]
     text += ["", f"next: {found.next}" if found.next else "Everything is there and up to date."]
     return "\n".join(text)
 

@@ -27,8 +27,8 @@ class EndpointSection(Section):
     )
     api_key_env: str = setting(
         "OPENAI_API_KEY",
-        "Environment variable that holds the key, never the key itself. If it is not set, the key is looked up under"
-        " this name in the service `opadpo` of the system's keyring.",
+        "Environment variable that holds the key, never the key itself. If it is not set, the key of that"
+        " variable in the service `opadpo` of the system's keyring is taken.",
         outcome=False,
     )
     api_key_required: bool = setting(True, "False for servers that take no key.", outcome=False)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from opadpo.errors import OpadpoError, RecipeError, WorkspaceError
 from opadpo.manifest import Manifest, Plan
 from opadpo.recipe import load_recipe
+from opadpo.review.trust import Trust, checked_pairs, trust
 from opadpo.steps import plans
 from opadpo.workspace import RECIPE_FILE, State, Workspace
 
@@ -58,6 +59,8 @@ class WorkspaceStatus(BaseModel):
     """In the order in which they are made."""
     next: str | None
     """The command to run next; None if nothing is missing or stale."""
+    trust: Trust | None = None
+    """How people judged the expert's verdicts; None if nobody has checked any."""
 
     def __getitem__(self, artefact: str) -> ArtefactStatus:
         """The status of an artefact by its path.
@@ -80,7 +83,11 @@ def status(workspace: Workspace) -> WorkspaceStatus:
     survey = _Survey(workspace)
     found = [survey.look_at(artefact) for artefact in artefacts(workspace)]
     return WorkspaceStatus(
-        workspace=str(workspace.root), recipe=workspace.recipe.name, artefacts=found, next=_next(found)
+        workspace=str(workspace.root),
+        recipe=workspace.recipe.name,
+        artefacts=found,
+        next=_next(found),
+        trust=survey.trust,
     )
 
 
@@ -162,6 +169,7 @@ class _Survey:
         self.workspace = workspace
         self.states: dict[str, State] = {}
         self.reviews_head: str | None = None
+        self.trust: Trust | None = None
         self._opened: dict[tuple[str, ...], Workspace] = {(): workspace}
 
     def look_at(self, artefact: str) -> ArtefactStatus:
@@ -239,6 +247,8 @@ class _Survey:
             if has_store(self.workspace):
                 with ReviewStore.of(self.workspace) as store:
                     counts, self.reviews_head = store.counts(), store.head()
+                    checked = trust(checked_pairs(store)) if counts.get("by_human") else Trust()
+                    self.trust = checked if checked.responses else None
         except OpadpoError as error:
             self.reviews_head = None
             reasons = [f"{error.what}: {error.seen}; {error.remedy}"]

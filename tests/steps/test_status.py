@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from opadpo.cli.showing import status_text
 from opadpo.errors import WorkspaceError
 from opadpo.recipe import preset_text
 from opadpo.steps import plans
@@ -103,6 +104,17 @@ def test_a_new_revision_makes_the_data_sets_stale(workspace: Workspace) -> None:
     assert states(found, "stale") == DATA | TRAINED
     assert found["datasets/opa"].reasons == ["reviews.db has been made again since"]
     assert found.next == f"opadpo build {workspace.root}"
+
+
+def test_it_says_how_people_judged_the_expert(workspace: Workspace) -> None:
+    assert status(workspace).trust is None
+    parent = made_workspace.review(workspace, "r-2")
+    made_workspace.review(workspace, "r-2", "human", parent)
+    found = status(workspace)
+    assert found.trust is not None
+    assert (found.trust.responses, found.trust.acceptance, found.trust.scores["4"]["4"]) == (1, 1.0, 1)
+    assert "100 % of 1 sentences accepted" in status_text(found)
+    assert '"trust":{"responses":1' in found.model_dump_json()
 
 
 def test_what_was_made_from_something_deleted_names_it(workspace: Workspace) -> None:
