@@ -87,7 +87,7 @@ class AskingSection(Section):
     max_retries: int = setting(4, "Retries of a request after a passing error.", outcome=False, ge=0)
     prices: dict[str, PriceSection] = setting(
         {},
-        "Prices by the model's name (its beginning is enough), before those that ship with the package; each has"
+        "Prices by the beginning of the model's name, before those that ship with the package; each has"
         " `input`, `output` and `cached_input` in US dollars per million tokens.",
         outcome=False,
     )
