@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -55,8 +56,8 @@ def running() -> Iterator[str]:
             _wait(port, server, log)
             yield f"postgresql://opadpo@127.0.0.1:{port}/{DATABASE}"
         finally:
-            server.terminate()
-            server.wait(20)
+            server.send_signal(signal.SIGINT)  # SIGTERM would wait for every client to go
+            server.wait(60)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
