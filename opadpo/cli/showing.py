@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 COLOURS = {"done": typer.colors.GREEN, "stale": typer.colors.YELLOW, "partial": typer.colors.CYAN}
 
 MAX_COUNTS = 4
-ALWAYS = ("failed", "dropped")
+ALWAYS = ("failed", "dropped", "reviewed", "rejected", "flagged", "unresolved")
 """Counts that the table never leaves out; the others beyond `MAX_COUNTS` are in `--json`."""
 
 
@@ -41,6 +41,8 @@ def status_text(found: "WorkspaceStatus") -> str:
         text.append(typer.style(line, fg=COLOURS[state]) if state in COLOURS else line)
     if found.trust is not None:
         text += ["", found.trust.text()]
+    if found.agreement is not None:
+        text += ["", found.agreement.text()]
     text += ["", f"next: {found.next}" if found.next else "Everything is there and up to date."]
     return "\n".join(text)
 

@@ -171,10 +171,17 @@ class BuildSection(Section):
 
     revisions: Literal["human_first", "human_only"] = setting(
         "human_first",
-        "`human_first`: a person's revision where there is one, else the expert's; `human_only`.",
+        "`human_first`: what people decided (adjudicated, else agreed, else the only reviewer's), else the expert's;"
+        " `human_only`: nothing that no person has verified.",
+    )
+    adjudicators: list[str] = setting(
+        [],
+        "People whose decision on a record stands over everybody's. Without them, the newest review that builds on"
+        " another person's does.",
     )
     filters: list[Literal["repeated_last_sentence", "repeated_last_word"]] = setting(
-        ["repeated_last_sentence", "repeated_last_word"], "Drop degenerate responses by these tests."
+        ["repeated_last_sentence", "repeated_last_word"],
+        "Drop degenerate responses by these tests. Failed and empty revisions are always dropped.",
     )
     score_weights: dict[int, float] = setting(
         {1: 2.5, 2: 2.0, 3: 1.5, 4: 1.0}, "Token weight by the sentence's score (revised pair)."

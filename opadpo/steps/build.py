@@ -21,6 +21,7 @@ from opadpo.records import (
     assembled_pieces,
 )
 from opadpo.review.store import ReviewStore, has_store
+from opadpo.review.verdicts import Verdict, verdicts
 from opadpo.steps import plans
 from opadpo.steps.result import StepResult
 from opadpo.tables import iter_prompts, iter_rollouts
@@ -44,7 +45,7 @@ class Dropped(NamedTuple):
 
 
 def build(workspace: Workspace, *, progress: Progress) -> StepResult:
-    """Write `datasets/opa` and `datasets/opadpo` from the newest revisions.
+    """Write `datasets/opa` and `datasets/opadpo` from the revisions that count (`choose_revision`).
 
     Both hold a row per usable rollout. A row whose revised text equals the generated one is in both: OPA trains on it
     and it is in the standard pair; the trainer leaves it out of the revised pair.
@@ -89,13 +90,38 @@ def build(workspace: Workspace, *, progress: Progress) -> StepResult:
         outputs=["datasets/opa", "datasets/opadpo"],
         counts=counts,
         dropped=dropped,
+        warnings=_undecided(workspace, dropped),
         seconds=time.monotonic() - started,
     )
 
 
-def choose_revision(store: ReviewStore, rollout_id: str, policy: str) -> Revision | None:
-    """The revision that counts: a person's newest one, else (unless `policy` is "human_only") the expert's."""
-    return store.newest_by("human", rollout_id) if policy == "human_only" else store.current(rollout_id)
+def choose_revision(
+    store: ReviewStore, rollout_id: str, verdict: Verdict | None, section: BuildSection
+) -> Revision | tuple[str, str]:
+    """The revision that counts by the recipe's policy, or (reason, detail) why there is none.
+
+    `verdict` is what people made of the record, None if nobody has looked at it.
+    """
+    if verdict is None:
+        if section.revisions == "human_only":
+            return "no_human_revision", ""
+        return store.current(rollout_id) or ("no_revision", "")
+    if verdict.revision_id is None:
+        return "humans_disagree", ", ".join(verdict.people)
+    return next(r for r in store.history(rollout_id) if r.revision_id == verdict.revision_id)
+
+
+def _undecided(workspace: Workspace, dropped: dict[str, int]) -> list[str]:
+    """What people still have to decide; both data sets leave out the same records for it."""
+    found = []
+    if count := dropped.get("opa: humans_disagree"):
+        found.append(
+            f"records left out because their reviewers disagree: {count}; somebody has to decide:"
+            f" `opadpo app {workspace.shown}`, ids in datasets/opa/{DROPPED_FILE}"
+        )
+    if count := dropped.get("opa: flagged_revision"):
+        found.append(f"flagged records left out: {count}; they wait for a second look: `opadpo app {workspace.shown}`")
+    return found
 
 
 def weight_spans(
@@ -162,8 +188,8 @@ def _write(
         raise DataError(
             f"No row is left for datasets/{stage}",
             seen=", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "no rollouts",
-            remedy=f"look at the reasons; run `opadpo revise {workspace.shown} --retry failed` or loosen"
-            " `build.filters`",
+            remedy=f"look at the reasons; run `opadpo revise {workspace.shown} --retry failed`, review records, or"
+            " loosen `build.filters`",
         )
     with quiet_datasets():
         concatenate_datasets(tables).save_to_disk(folder)
@@ -214,7 +240,8 @@ def _rows(
     """An example or a reason for every rollout, in the order of the rollouts."""
     manifest = workspace.manifest("rollouts")
     total = manifest.counts.get("rollouts") if manifest else None
-    policy = workspace.recipe.build.revisions
+    section = workspace.recipe.build
+    decided = verdicts(store, section.adjudicators)
     with progress.task(f"build {stage}", total) as task:
         for rollout in iter_rollouts(workspace):
             task.advance()
@@ -222,19 +249,21 @@ def _rows(
             if prompt is None:
                 yield Dropped(rollout.rollout_id, rollout.prompt_id, "no_prompt")
                 continue
-            yield _row(workspace, stage, prompt, rollout, choose_revision(store, rollout.rollout_id, policy))
+            chosen = choose_revision(store, rollout.rollout_id, decided.get(rollout.rollout_id), section)
+            if isinstance(chosen, Revision):
+                yield _row(workspace, stage, prompt, rollout, chosen)
+            else:
+                yield Dropped(rollout.rollout_id, rollout.prompt_id, *chosen)
 
 
 def _row(
-    workspace: Workspace, stage: plans.Stage, prompt: Prompt, rollout: Rollout, revision: Revision | None
+    workspace: Workspace, stage: plans.Stage, prompt: Prompt, rollout: Rollout, revision: Revision
 ) -> PreferenceExample | Dropped:
     section = workspace.recipe.build
 
     def drop(reason: str, detail: str = "") -> Dropped:
         return Dropped(rollout.rollout_id, rollout.prompt_id, reason, detail)
 
-    if revision is None:
-        return drop("human_only" if section.revisions == "human_only" else "no_revision")
     if revision.status != "done":
         return drop(f"{revision.status}_revision", revision.note)
     if not rollout.response.strip():

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from opadpo.errors import OpadpoError, RecipeError, WorkspaceError
 from opadpo.manifest import Manifest, Plan
 from opadpo.recipe import load_recipe
+from opadpo.review.agreement import Agreement, agreement
 from opadpo.review.trust import Trust, checked_pairs, trust
 from opadpo.steps import plans
 from opadpo.workspace import RECIPE_FILE, State, Workspace
@@ -61,6 +62,8 @@ class WorkspaceStatus(BaseModel):
     """The command to run next; None if nothing is missing or stale."""
     trust: Trust | None = None
     """How people judged the expert's verdicts; None if nobody has checked any."""
+    agreement: Agreement | None = None
+    """How far people agree who reviewed the same records on their own; None if there are no such records."""
 
     def __getitem__(self, artefact: str) -> ArtefactStatus:
         """The status of an artefact by its path.
@@ -88,6 +91,7 @@ def status(workspace: Workspace) -> WorkspaceStatus:
         artefacts=found,
         next=_next(found),
         trust=survey.trust,
+        agreement=survey.agreement,
     )
 
 
@@ -170,6 +174,7 @@ class _Survey:
         self.states: dict[str, State] = {}
         self.reviews_head: str | None = None
         self.trust: Trust | None = None
+        self.agreement: Agreement | None = None
         self._opened: dict[tuple[str, ...], Workspace] = {(): workspace}
 
     def look_at(self, artefact: str) -> ArtefactStatus:
@@ -240,6 +245,7 @@ class _Survey:
 
     def _reviews(self) -> ArtefactStatus:
         from opadpo.review.store import NO_REVIEWS, ReviewStore, has_store
+        from opadpo.review.verdicts import review_counts
 
         counts: dict[str, int] = {}
         self.reviews_head = NO_REVIEWS
@@ -247,8 +253,11 @@ class _Survey:
             if has_store(self.workspace):
                 with ReviewStore.of(self.workspace) as store:
                     counts, self.reviews_head = store.counts(), store.head()
-                    checked = trust(checked_pairs(store)) if counts.get("by_human") else Trust()
-                    self.trust = checked if checked.responses else None
+                    if counts.get("by_human"):
+                        counts |= review_counts(store, self.workspace.recipe.build.adjudicators)
+                        checked = trust(checked_pairs(store))
+                        self.trust = checked if checked.responses else None
+                        self.agreement = agreement(store)
         except OpadpoError as error:
             self.reviews_head = None
             reasons = [f"{error.what}: {error.seen}; {error.remedy}"]

@@ -13,7 +13,8 @@ from opadpo.recipe.sections import BuildSection
 from opadpo.records import PreferenceExample, Revision, Rollout, SentenceReview, assemble
 from opadpo.review.store import ReviewStore
 from opadpo.steps.build import build, weight_spans
-from opadpo.tables import read_records
+from opadpo.tables import read_records, write_records
+from opadpo.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +133,9 @@ def test_every_row_that_is_left_out_has_its_reason(workspace):
     assert result.counts["opa/human_verified"] == 1
 
 
-def test_human_only_and_the_filters(tmp_path, base):
+def test_human_only_takes_nothing_that_nobody_has_verified(tmp_path, base):
     workspace = trainable_workspace.make(tmp_path / "ws", base, ["build.revisions=human_only"], examples=3)
-    with pytest.raises(DataError, match="3 human_only"):
+    with pytest.raises(DataError, match="3 no_human_revision"):
         build(workspace, progress=SilentProgress())
     assert not workspace.dataset("opa").exists()
     rollouts = read_records(workspace.rollouts, Rollout)
@@ -143,10 +144,82 @@ def test_human_only_and_the_filters(tmp_path, base):
     assert [row.rollout_id for row in examples(workspace, "opadpo")] == [rollouts[1].rollout_id]
 
 
+def test_what_several_people_decided(tmp_path, base):
+    workspace = trainable_workspace.make(tmp_path / "ws", base, examples=5)
+    rollouts = read_records(workspace.rollouts, Rollout)
+
+    def add(place, author, number, parent=None, **fields):
+        fields |= {"author_kind": "human", "author": author}
+        fields["parent_revision_id"] = parent.revision_id if parent else None
+        made = trainable_workspace.revision(rollouts[place], number, **fields)
+        with ReviewStore.open(workspace.reviews_db) as store:
+            store.append([made])
+        return made
+
+    add(0, "ann", 0), add(0, "ben", 1)
+    add(1, "ann", 0)
+    agreed = add(1, "ben", 0)
+    settled = add(2, "ben", 1, add(2, "ann", 0))
+    add(3, "ann", 0, status="flagged", note="a cow?")
+    result = build(workspace, progress=SilentProgress())
+    rows = {row.rollout_id: row for row in examples(workspace, "opadpo")}
+    chosen = {place: rows[rollouts[place].rollout_id] for place in (1, 2, 4)}
+    assert len(rows) == 3
+    assert [chosen[1].revision_id, chosen[2].revision_id] == [agreed.revision_id, settled.revision_id]
+    assert [chosen[place].human_verified for place in (1, 2, 4)] == [True, True, False]
+    lines = [json.loads(line) for line in (workspace.dataset("opa") / "dropped.jsonl").read_text().splitlines()]
+    assert [(line["reason"], line["detail"]) for line in lines] == [
+        ("humans_disagree", "ann, ben"), ("flagged_revision", "a cow?"),
+    ]  # fmt: skip
+    assert [warning.partition(":")[0] for warning in result.warnings] == [
+        "records left out because their reviewers disagree", "flagged records left out",
+    ]  # fmt: skip
+    again = build(workspace, progress=SilentProgress())
+    assert (again.status, again.warnings) == ("up_to_date", result.warnings)
+
+    by_ann = Workspace.open(workspace.root, [*workspace.overrides, "build.adjudicators=[ann]"])
+    assert build(by_ann, progress=SilentProgress()).counts["opa/rows"] == 4
+
+
+def test_a_review_and_taking_it_back_make_the_data_sets_again(workspace):
+    rollout = read_records(workspace.rollouts, Rollout)[0]
+    before = [row.revision_id for row in examples_after_build(workspace)]
+    append(workspace, rollout, author_kind="human", author="ann", status="rejected", note="blurred")
+    assert len(examples_after_build(workspace)) == 5
+    assert dropped(workspace, "opadpo") == {rollout.rollout_id: "rejected_revision"}
+    with ReviewStore.open(workspace.reviews_db) as store:
+        store.undo("ann")
+    assert [row.revision_id for row in examples_after_build(workspace)] == before
+
+
+def examples_after_build(workspace):
+    assert build(workspace, progress=SilentProgress()).status == "done"
+    return examples(workspace, "opadpo")
+
+
+@pytest.mark.parametrize(
+    ("filters", "reasons"),
+    [
+        (None, ["repeated_last_sentence", "repeated_last_word"]),
+        ("repeated_last_word", ["repeated_last_word"]),
+        ("", []),
+    ],
+)
+def test_the_filters_that_the_recipe_names_drop_degenerate_responses(tmp_path, base, filters, reasons):
+    overrides = [] if filters is None else [f"build.filters=[{filters}]"]
+    workspace = trainable_workspace.make(tmp_path / "ws", base, overrides, examples=3)
+    rollouts = read_records(workspace.rollouts, Rollout)
+    for place, more in enumerate([" It runs. A cat. It runs.", " A cat" + " cat" * 32]):
+        rollouts[place] = rollouts[place].model_copy(update={"response": rollouts[place].response + more})
+    write_records(workspace.rollouts / "part-00000.parquet", rollouts, Rollout)
+    build(workspace, progress=SilentProgress())
+    assert list(dropped(workspace, "opa").values()) == reasons
+    assert len(examples(workspace, "opa")) == 3 - len(reasons)
+
+
 def test_a_missing_reference_matters_only_where_it_is_used(tmp_path, base):
     from opadpo.records import Prompt
     from opadpo.steps import plans
-    from opadpo.tables import write_records
 
     overrides = ["train.opa.responses=[revised]"]
     workspace = trainable_workspace.make(tmp_path / "ws", base, overrides, examples=3)

@@ -103,6 +103,8 @@ def test_a_new_revision_makes_the_data_sets_stale(workspace: Workspace) -> None:
     found = status(workspace)
     assert states(found, "stale") == DATA | TRAINED
     assert found["datasets/opa"].reasons == ["reviews.db has been made again since"]
+    assert found["reviews.db"].counts["reviewed"] == 1
+    assert found.agreement is None
     assert found.next == f"opadpo build {workspace.root}"
 
 
