@@ -123,7 +123,7 @@ def main() -> int:
     wrong = False
     for model in [options.model] if options.model else ["llava", "onevision"]:
         path = options.output / f"{model}.json"
-        found = json.loads(path.read_text()) if path.exists() else {"rows": {}}
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
         found |= {"hardware": hardware(), "date": date.today().isoformat()}
         for part in options.only or (*ROWS, *EXTRAS):
             result = in_a_process(options, model, part)

@@ -184,7 +184,7 @@ def measure(bench: Bench, row: str, count: int, repeats: int) -> dict[str, Any]:
     sequences = bench.batch(count, packing=row.startswith("packed"), two=row.endswith("two"))
     if row == "released":
         sequences = padded_as_released(bench, sequences)
-    score, seconds = scorer(row), {}
+    score, seconds, peak = scorer(row), {}, 0
     with kernel(row, bench.device):
         with computing_as(bench.model, REFERENCE), bench.autocast():
             stored = score(bench.model, sequences.prepared(bench.model)).clone()

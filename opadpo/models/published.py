@@ -36,9 +36,10 @@ class Published(NamedTuple):
         """The model's config."""
         from transformers import CONFIG_MAPPING
 
-        return CONFIG_MAPPING[self.family](
-            text_config=_typed(self.family, self.text), vision_config=self.vision or None
-        )
+        settings: dict[str, Any] = {"text_config": _typed(self.family, self.text)}
+        if self.vision:
+            settings["vision_config"] = self.vision
+        return CONFIG_MAPPING[self.family](**settings)
 
 
 QWEN2_7B = {
