@@ -1,5 +1,6 @@
 """The app's own scripts and styles, served under an address that changes with their content."""
 
+import re
 from functools import cache
 
 from fastapi import FastAPI
@@ -22,6 +23,17 @@ def version() -> str:
 def address(name: str) -> str:
     """Where a file of the desk is served."""
     return f"/assets/{version()}/{name}"
+
+
+def modules(main: str) -> list[str]:
+    """A script of the desk and all that it imports."""
+    found, left = [main], [main]
+    while left:
+        text = (DESK / left.pop()).read_text(encoding="utf-8")
+        new = [name for name in re.findall(r'^import .* from "\./([\w.]+)";$', text, re.MULTILINE) if name not in found]
+        found += new
+        left += new
+    return found
 
 
 class _Kept(StaticFiles):

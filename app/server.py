@@ -25,8 +25,7 @@ def create(workspace: Workspace) -> FastAPI:
 
     from app import files
     from app.api import errors, review
-    from app.pages import review as review_page
-    from app.pages import rollouts, state
+    from app.pages import component, state
     from app.theme import ASSETS, CSS, theme
     from opadpo.plots import FIGURES
     from opadpo.review.desk import Desk
@@ -66,10 +65,10 @@ def create(workspace: Workspace) -> FastAPI:
         state.build(workspace, pages)
     with pages.route("Rollouts", "/rollouts"):
         gr.Navbar(visible=False)
-        rollouts.build(desk, pages)
+        component.build("Rollouts", workspace.root.name, "rollouts.js", ("desk.css", "rollouts.css"))
     with pages.route("Review", "/review"):
         gr.Navbar(visible=False)
-        review_page.build(workspace)
+        component.build("Review", workspace.root.name, "main.js", ("desk.css",))
     script = f"<script>{(ASSETS / 'app.js').read_text(encoding='utf-8')}</script>"
     with warnings.catch_warnings():
         # Gradio says that several pages switch server-side rendering off, also to those who did so themselves.

@@ -32,6 +32,9 @@ def main() -> None:
                 for scheme in ("light", "dark"):
                     name = f"review-{size[0]}x{size[1]}-{scheme}"
                     take(browser, app, f"/review?record={records[0]}", name, size, scheme, editing)
+                    name = f"rollouts-{size[0]}x{size[1]}-{scheme}"
+                    take(browser, app, f"/rollouts?record={records[0]}", name, size, scheme, opened)
+            take(browser, app, "/rollouts?score=1&score=2&view=table", "rollouts-table", WIDE, "light", listed)
             take(browser, app, f"/review?record={records[0]}", "review-shortcuts", WIDE, "light", shortcuts)
             decided = partial(clashing, workspace=workspace, record=records[2])
             take(browser, app, f"/review?record={records[2]}", "review-conflict", WIDE, "light", decided)
@@ -47,7 +50,6 @@ def take(
     context = browser.new_context(viewport=viewport, color_scheme=scheme, base_url=app.url, reduced_motion="reduce")  # pyright: ignore[reportArgumentType]
     page = context.new_page()
     page.goto(path)
-    page.locator(".d-row").first.wait_for()
     act(page)
     with Image.open(io.BytesIO(page.screenshot(caret="hide"))) as picture:
         # A palette makes the picture a third of the size; this way of choosing it keeps the small spots of colour.
@@ -59,6 +61,7 @@ def take(
 
 def editing(page: Page) -> None:
     """The first sentence accepted, the second one open."""
+    page.locator(".d-row").first.wait_for()
     page.locator(".d-row").first.focus()
     tick = page.get_by_role("button", name="Accept sentence 1")
     page.keyboard.press("a" if tick.get_attribute("aria-pressed") == "false" else "j")
@@ -68,13 +71,27 @@ def editing(page: Page) -> None:
     page.locator(".d-saved.saved").wait_for()
 
 
+def opened(page: Page) -> None:
+    """A record beside the gallery."""
+    listed(page)
+    page.locator(".r-well img").evaluate("image => image.decode()")
+
+
+def listed(page: Page) -> None:
+    """The list, with its pictures."""
+    page.locator("[data-record]").first.wait_for()
+    page.wait_for_load_state("networkidle")
+
+
 def shortcuts(page: Page) -> None:
     """The list of keys."""
+    page.locator(".d-row").first.wait_for()
     page.keyboard.press("?")
 
 
 def clashing(page: Page, workspace: Workspace, record: str) -> None:
     """Somebody else decides first."""
+    page.locator(".d-row").first.wait_for()
     page.keyboard.press("j")
     page.keyboard.press("e")
     page.keyboard.press("Control+a")

@@ -13,7 +13,7 @@ from opadpo.errors import NotFound, OpadpoError, UserError
 from opadpo.records import Revision, SentenceReview
 from opadpo.review import editing
 from opadpo.review.catalogue import Catalogue, Reader, state_name
-from opadpo.review.filters import Columns, Filters, Found, facets, histograms
+from opadpo.review.filters import Columns, Filters, Found, facets, histograms, medians
 from opadpo.review.index import DECISIONS, DEGENERATE
 from opadpo.review.messages import (
     Card,
@@ -83,6 +83,7 @@ class Desk:
             items=[_card(look, card) for card in self.catalogue.cards(look.columns, places)],
             facets=facets(look.columns, look.found),
             histograms=histograms(look.columns, look.found),
+            medians=medians(look.columns, look.found),
         )
 
     def record(self, reviewer: str, rollout_id: str, filters: Filters) -> DeskRecord:

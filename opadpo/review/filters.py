@@ -175,6 +175,13 @@ def histograms(columns: Columns, found: Found) -> dict[str, list[dict[str, int]]
     }
 
 
+def medians(columns: Columns, found: Found) -> dict[str, float]:
+    """Medians of tokens and sentences over the records found; empty if there are none."""
+    if not len(found.order):
+        return {}
+    return {name: float(np.median(columns[name][found.order])) for name in ("tokens", "sentences")}
+
+
 def _bins(values: NDArray[Any], places: NDArray[np.intp]) -> list[dict[str, int]]:
     if not len(values):
         return []

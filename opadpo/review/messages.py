@@ -153,6 +153,8 @@ class Page(Model):
     """Filter -> value -> number of records, under all other filters."""
     histograms: dict[str, list[dict[str, int]]]
     """tokens, sentences, score -> bins."""
+    medians: dict[str, float]
+    """tokens, sentences -> median over the records that match; empty where none does."""
 
 
 class DeskRecord(Model):

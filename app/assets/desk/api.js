@@ -40,7 +40,8 @@ export async function call(method, path, { body, keepalive } = {}) {
 
 const path = (id, rest = "") => `/records/${encodeURIComponent(id)}${rest}`;
 
-export const find = (filters, limit = 1) => call("GET", `/records?${new URLSearchParams([...filters, ["limit", limit]])}`);
+export const find = (filters, limit = 1, offset = 0) =>
+  call("GET", `/records?${new URLSearchParams([...filters, ["limit", limit], ["offset", offset]])}`);
 export const record = (id, filters) => call("GET", path(id, `?${filters}`));
 export const peek = (id, filters) => call("GET", `/next?${new URLSearchParams([...filters, ["after", id]])}`);
 export const next = (id, filters, skip = false) => call("POST", `/next?${filters}`, { body: { after: id, skip } });
@@ -51,6 +52,9 @@ export const commit = (id, filters, body) => call("POST", path(id, `/commit?${fi
 export const restore = (id, filters, body) => call("POST", path(id, `/restore?${filters}`), { body });
 export const undo = (filters) => call("POST", `/undo?${filters}`, { body: {} });
 export const revisions = async (id) => (await call("GET", `/history/${encodeURIComponent(id)}`)).revisions;
+
+/** Where the image of a prompt is. */
+export const imageOf = (prompt) => `/images?${new URLSearchParams({ prompt })}`;
 
 /** Images by address, decoded before they are shown, so that none appears piece by piece. */
 export class Pictures {

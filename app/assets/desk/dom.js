@@ -16,11 +16,13 @@ const ICONS = {
   filter: "M2.5 4h11M4.5 8h7M6.5 12h3",
   fit: "M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10",
   flag: "M4 14V2.5M4 3h8.5L10.7 6l1.8 3H4",
+  grid: "M2.5 2.5H7V7H2.5zM9 2.5h4.5V7H9zM2.5 9H7v4.5H2.5zM9 9h4.5v4.5H9z",
   history: "M3 5a5.6 5.6 0 11-.6 3.5M2.5 2.5v2.7h2.7M8 5v3.3l2.2 1.3",
   keyboard: "M3 4h10a1.2 1.2 0 011.2 1.2v5.6A1.2 1.2 0 0113 12H3a1.2 1.2 0 01-1.2-1.2V5.2A1.2 1.2 0 013 4zM4.5 6.7h.1M7 6.7h.1M9.5 6.7h.1M12 6.7h-.1M5 9.5h6",
   left: "M10 3.5L5.5 8l4.5 4.5",
   link: "M6.5 9.5a2.6 2.6 0 003.7.1l2.3-2.3a2.6 2.6 0 00-3.7-3.7l-.9.9M9.5 6.5a2.6 2.6 0 00-3.7-.1L3.5 8.7a2.6 2.6 0 003.7 3.7l.9-.9",
   minus: "M3.5 8h9",
+  no: "M8 2.3a5.7 5.7 0 100 11.4 5.7 5.7 0 000-11.4zM6 6l4 4M10 6l-4 4",
   ok: "M8 2.3a5.7 5.7 0 100 11.4 5.7 5.7 0 000-11.4zM5.5 8.2l1.8 1.8 3.3-3.6",
   pen: "M3 13l.6-2.7L10.8 3.1a1.2 1.2 0 011.7 0l.4.4a1.2 1.2 0 010 1.7L5.7 12.4z",
   plus: "M8 3.5v9M3.5 8h9",
@@ -28,6 +30,7 @@ const ICONS = {
   search: "M7 2.8a4.2 4.2 0 100 8.4 4.2 4.2 0 000-8.4zM10.2 10.2l3.3 3.3",
   spark: "M8 2.5l1.4 4.1L13.5 8l-4.1 1.4L8 13.5 6.6 9.4 2.5 8l4.1-1.4z",
   sync: "M13 8a5 5 0 01-9 3M3 8a5 5 0 019-3M12.5 2.5V5H10M3.5 13.5V11H6",
+  table: "M2.5 3.5h11v9h-11zM2.5 6.5h11M2.5 9.5h11M6.5 6.5v6",
   trash: "M3 4.5h10M6.5 4.5V3h3v1.5M4.5 4.5l.6 8.5h5.8l.6-8.5",
   undo: "M6 3L3 6l3 3M3 6h6.5a3.5 3.5 0 010 7H7",
   user: "M8 2.8a2.7 2.7 0 100 5.4 2.7 2.7 0 000-5.4zM2.8 13.5a5.2 5.2 0 0110.4 0",
@@ -89,12 +92,12 @@ export function scoreChip(score, kind) {
   return h("span", { class: `d-score s${score}` }, sr("score "), String(score));
 }
 
-/** Runs of a diff as nodes: `side` is "old" (what was struck) or "new" (what was put in). */
+const TAGS = { delete: "del", insert: "ins" };
+
+/** Runs of a diff as nodes: `side` is "old" (what was struck), "new" (what was put in) or, left out, both in a row. */
 export function marked(changes, side) {
-  const [own, tag] = side === "old" ? ["delete", "del"] : ["insert", "ins"];
-  return changes
-    .filter(([op]) => op === "equal" || op === own)
-    .map(([op, text]) => (op === "equal" ? text : h(tag, {}, text)));
+  const other = { old: "insert", new: "delete" }[side];
+  return changes.filter(([op]) => op !== other).map(([op, text]) => (op === "equal" ? text : h(TAGS[op], {}, text)));
 }
 
 export const number = (value) => Number(value).toLocaleString("en-US");

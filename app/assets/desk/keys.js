@@ -64,7 +64,7 @@ export class Keys {
     const entry = this.byKey.get(key);
     if (!entry || (key.length === 1 && !this.single)) return;
     if (isTyping(event.target) && !entry.typing) return;
-    if (event.repeat && !/Sentence$|^zoom|^pan/.test(entry.action)) return;
+    if (event.repeat && !/Sentence$|Card$|^row|^zoom|^pan/.test(entry.action)) return;
     if (this.run(entry.action, key, event) !== false) event.preventDefault();
   }
 }

@@ -3,7 +3,7 @@
 import { h, icon, number } from "./dom.js";
 import { Zoom } from "./zoom.js";
 
-const FINISH = { stop: "finished", length: "cut at the limit" };
+export const FINISH = { stop: "finished", length: "cut at the limit" };
 
 /** The left column. Its parts keep their places from record to record. */
 export class Look {
@@ -45,18 +45,21 @@ export class Look {
   }
 }
 
-function part(title, text, muted) {
+/** A text under a title. */
+export function part(title, text, muted) {
   return h("div", {}, h("h2", { class: "d-label" }, title), h("p", { class: muted ? "d-text d-muted" : "d-text", dir: "auto" }, text));
 }
 
+/** What sampled a rollout, in short. */
+export const modelOf = (rollout) => `${String(rollout.model).split("/").at(-1).split("@")[0]}, ${rollout.adapter}`;
+
 function facts(record, rollout) {
-  const model = String(rollout.model).split("/").at(-1).split("@")[0];
   const tokens = rollout.tokens ?? rollout.response_token_ids?.length;
   const scores = (record.expert?.sentences ?? []).map((sentence) => sentence.score).filter(Boolean);
   const kept = scores.filter((score) => score === 4).length;
   const mean = scores.reduce((sum, score) => sum + score, 0) / scores.length;
   const pairs = [
-    ["Model", `${model}, ${rollout.adapter}, sample ${rollout.sample_index + 1}`],
+    ["Model", `${modelOf(rollout)}, sample ${rollout.sample_index + 1}`],
     tokens != null && ["Response", `${number(tokens)} tokens, ${FINISH[rollout.finish_reason] ?? rollout.finish_reason}`],
     ["Expert", scores.length ? `${kept} of ${scores.length} kept, mean score ${mean.toFixed(1)}` : "not revised"],
     ["Source", [record.prompt.source, record.prompt.subset].filter(Boolean).join(", ")],

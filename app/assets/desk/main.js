@@ -3,13 +3,15 @@
 import { Pictures, Trouble } from "./api.js";
 import { h } from "./dom.js";
 import { Drafts } from "./draft.js";
+import { address, filtersOf } from "./filters.js";
 import { Foot } from "./foot.js";
 import { Keys, isTyping, loadKeys } from "./keys.js";
 import { Look } from "./look.js";
 import { Panel, guidelines, shortcuts } from "./overlay.js";
-import { RecordActions, address } from "./records.js";
+import { Notes, copyLink } from "./notes.js";
+import { RecordActions } from "./records.js";
 import { Rows } from "./rows.js";
-import { Toolbar, filtersOf } from "./toolbar.js";
+import { Toolbar } from "./toolbar.js";
 
 /** Put the desk into an element whose `data-workspace` names the workspace. */
 export async function mount(element) {
@@ -28,8 +30,7 @@ class Desk extends RecordActions {
     this.pictures = new Pictures();
     this.drafts = new Drafts(() => `${this.workspace} ${this.record?.me ?? ""}`, (status) => this.saved(status));
     this.title = h("h1", { class: "d-sr" }, "Review");
-    this.live = h("div", { class: "d-sr", role: "status", "aria-live": "polite" });
-    this.toasts = h("div", { class: "d-toasts", "aria-hidden": "true" });
+    this.notes = new Notes();
     this.blank = h("div", { class: "d-blank" });
     this.keys = new Keys(element, table, (action, key, event) => this.act(action, key, event));
     this.toolbar = new Toolbar(this);
@@ -37,7 +38,7 @@ class Desk extends RecordActions {
     this.rows = new Rows(this, guide);
     this.foot = new Foot(this, this.keys, guide);
     this.split = h("div", { class: "d-split" }, this.look.node, this.rows.node);
-    this.root = h("main", { class: "d-root" }, this.title, this.toolbar.node, this.split, this.blank, this.foot.node, this.toasts, this.live);
+    this.root = h("div", { class: "d-root" }, this.title, this.toolbar.node, this.split, this.blank, this.foot.node, this.notes.nodes);
     element.replaceChildren(this.root);
   }
 
@@ -62,15 +63,11 @@ class Desk extends RecordActions {
   }
 
   say(text) {
-    this.live.textContent = text;
+    this.notes.say(text);
   }
 
-  /** A word on what has just happened; it lies above the page and goes by itself. */
   toast(text, alarm = false) {
-    const node = h("div", { class: alarm ? "d-toast alarm" : "d-toast" }, text);
-    this.toasts.replaceChildren(node);
-    this.say(text);
-    setTimeout(() => node.remove(), alarm ? 8000 : 3000);
+    this.notes.toast(text, alarm);
   }
 
   show(record) {
@@ -108,14 +105,8 @@ class Desk extends RecordActions {
     shortcuts(this.root, this.keys);
   }
 
-  async copyLink() {
-    const link = location.origin + location.pathname + address(this.record?.rollout.rollout_id, this.filters);
-    try {
-      await navigator.clipboard.writeText(link);
-      this.toast("The link is copied.");
-    } catch {
-      this.toast(link);
-    }
+  copyLink() {
+    return copyLink(address(this.record?.rollout.rollout_id, this.filters), this.notes);
   }
 
   theme() {

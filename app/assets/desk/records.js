@@ -3,9 +3,9 @@
 import * as api from "./api.js";
 import { SentenceActions } from "./actions.js";
 import { number, when } from "./dom.js";
+import { address, countOf, filtersOf } from "./filters.js";
 import { Panel, closeDialog, conflict, history } from "./overlay.js";
 import { counterpart, decided, merged, opened, outgoing, problem, same } from "./sentences.js";
-import { countOf, filtersOf } from "./toolbar.js";
 
 const DECIDED = { accept: "Accepted", reject: "Rejected", flag: "Flagged" };
 const STATES = { accepted: "Accepted", rejected: "Rejected", flagged: "Flagged" };
@@ -324,13 +324,6 @@ export class RecordActions extends SentenceActions {
       this.toast(`The version of ${item.author} is in force again.`);
     });
   }
-}
-
-/** The query that leads to a record under filters; the usual queue is left out. */
-export function address(id, filters) {
-  const query = new URLSearchParams(id ? { record: id } : {});
-  for (const [name, value] of filters) if (name !== "sort" || value !== "queue") query.append(name, value);
-  return query.size ? `?${query}` : "";
 }
 
 /** The address follows the record, so that a reload and a link lead back to it. */

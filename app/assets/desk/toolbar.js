@@ -2,6 +2,7 @@
 
 import { find } from "./api.js";
 import { button, h, icon, number, sr } from "./dom.js";
+import { GROUPS, NAMES, SORT, wordFor } from "./filters.js";
 import { Panel } from "./overlay.js";
 
 const QUEUES = [
@@ -14,31 +15,6 @@ const QUEUES = [
   ["Rejected", { sort: "sampled", state: "rejected" }],
   ["Accepted", { sort: "sampled", state: "accepted" }],
 ];
-const NAMES = {
-  text: "Text", source: "Source", model: "Model", score: "Lowest score", error_type: "Error", state: "State",
-  finish: "Finish", min_tokens: "At least", max_tokens: "At most", degenerate: "Degenerate text",
-};
-const WORDS = {
-  image_recognition_error: "image", language_comprehension_error: "language", stop: "finished", length: "cut at the limit",
-  draft: "in review", 5: "not revised",
-};
-const GROUPS = ["score", "state", "error_type", "finish", "degenerate", "source", "model"];
-const SORT = "sort";
-
-const wordFor = (value) => WORDS[value] ?? String(value).replaceAll("_", " ");
-
-/** The page's filters without the record; the queue is the default. */
-export function filtersOf(address) {
-  const filters = new URLSearchParams(address);
-  filters.delete("record");
-  for (const name of [...filters.keys()]) if (!NAMES[name] && name !== SORT) filters.delete(name);
-  if (!filters.has(SORT)) filters.set(SORT, "queue");
-  return filters;
-}
-
-/** How many filters there are, the order apart. */
-export const countOf = (filters) => [...new Set(filters.keys())].filter((name) => name !== SORT).length;
-
 /** The bar above the desk. */
 export class Toolbar {
   constructor(desk) {
