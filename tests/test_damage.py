@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from filled_workspace import fill
 
-from app.library import Library
 from opadpo.errors import ModelError, WorkspaceError
 from opadpo.models.adapters import read_adapter_config
 from opadpo.progress import SilentProgress
 from opadpo.recipe import preset_text
 from opadpo.records import Prompt, Rollout
+from opadpo.review.catalogue import Catalogue
 from opadpo.steps import plans
 from opadpo.steps.build import build
 from opadpo.tables import iter_prompts, iter_rollouts, read_records, write_records
@@ -59,7 +59,7 @@ def test_a_shard_or_a_prompt_that_is_gone_is_noticed(workspace: Workspace) -> No
         build(workspace, progress=SilentProgress())
     assert f"delete {workspace.rollouts / 'manifest.json'}, then run `opadpo status" in str(caught.value)
     with pytest.raises(WorkspaceError, match="30 records"):
-        Library(workspace).entries()
+        Catalogue(workspace).columns()
 
     prompts = list(iter_prompts(workspace))
     with workspace.writing(plans.prompts(workspace)) as writer:
