@@ -3,7 +3,7 @@
     python benchmarks/review.py [--records 50000] [--commits 200] [--workspace DIR]
 
 Every record has an image file of its own. The server runs in a process of its own, by the command line; the figures
-are those of a client on the same machine, the browser's own work not included.
+are those of a client on the same machine; "in the browser" includes the browser's own work, up to what is painted.
 """
 
 import argparse
@@ -239,11 +239,73 @@ def pictures(server: Server, count: int) -> dict[str, Any]:
     return spread("an image", [timed(lambda a=a: server.client.get(a))[0] for a in addresses])
 
 
+PAINTED = """
+([from, act, done]) => new Promise((resolve, reject) => {
+  const began = performance.now();
+  const held = new Function("from", `return (${done})`);
+  const late = setTimeout(() => reject(new Error("not painted")), 30000);
+  const look = () => held(from) ? requestAnimationFrame(() => setTimeout(() => {
+    clearTimeout(late); resolve((performance.now() - began) / 1000); })) : setTimeout(look, 1);
+  new Function(act)();
+  look();
+})
+"""
+"""Seconds from an act until its outcome is painted: the first task after the frame that shows it."""
+
+LISTED = "!document.querySelector('.r-list').hasAttribute('aria-busy')"
+SEARCH = "document.querySelector('.r-bar-top input')"
+RECORD = "document.querySelector('.d-facts .d-mono')?.textContent"
+ACCEPT = "dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', ctrlKey: true, bubbles: true}))"
+
+
+def in_browser(server: Server, runs: int, commits: int) -> dict[str, Any]:
+    """Both pages in Chromium: opening, filtering, searching, and commit-and-next with pauses as a reader makes them."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(server.url)  # the address that the app printed: whatever it takes to come in
+        base, opened = str(server.client.base_url).rstrip("/"), {}
+        for name, mark in (("rollouts", "[data-record]"), ("review", ".d-row")):
+            seconds = []
+            for _ in range(5):
+                began = time.perf_counter()
+                page.goto(f"{base}/{name}")
+                page.locator(mark).first.wait_for()
+                seconds.append(time.perf_counter() - began)
+            opened[name] = spread(f"{name} page opened in the browser", seconds)
+        record: list[float] = []
+        for _ in range(commits):
+            page.wait_for_timeout(300)
+            before = page.evaluate(RECORD)
+            record.append(page.evaluate(PAINTED, [before, ACCEPT, f"![undefined, from].includes({RECORD})"]))
+        page.goto(f"{base}/rollouts")
+        page.locator("[data-record]").first.wait_for()
+        filters, words = [], []
+        for run in range(runs):
+            act = f"document.querySelectorAll('.r-rail input[type=checkbox]')[{run % 8}].click()"
+            filters.append(page.evaluate(PAINTED, ["", act, LISTED]))
+            text = f"{WORDS[run % len(WORDS)]} {WORDS[(run * 5 + 1) % len(WORDS)]}"
+            words.append(
+                page.evaluate(PAINTED, ["", f"{SEARCH}.value = '{text}'; {SEARCH}.form.requestSubmit()", LISTED])
+            )
+        return {
+            "opened": opened,
+            "commit and next": spread("commit until the next record is painted", record),
+            "filter": spread("filter until the list is painted", filters),
+            "search": spread("search until the list is painted", words),
+        }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=50_000)
     parser.add_argument("--commits", type=int, default=200)
     parser.add_argument("--runs", type=int, default=15, help="searches of each kind")
+    parser.add_argument("--no-browser", action="store_true", help="leave out what needs Chromium")
     parser.add_argument("--workspace", type=Path, help="make it here and keep it, or use the one that is there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -261,6 +323,8 @@ def main() -> None:
         try:
             results |= {"lists": searches(server, options.runs), **review(server, options.commits)}
             results["image"] = pictures(server, 100)
+            if not options.no_browser:
+                results["in the browser"] = in_browser(server, options.runs, options.commits)
             now, most = server.memory()
             print(f"{'server memory':46} now {now:.0f} MB, at most {most:.0f} MB; the index file has {size:.0f} MB")
             results["memory_mb"] = {"now": round(now), "at_most": round(most)}
