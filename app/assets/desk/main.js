@@ -1,7 +1,7 @@
 // The review desk: one record at a time, from the API to the screen and back. Focus, keys and draft live here.
 
 import { Pictures, Trouble } from "./api.js";
-import { h } from "./dom.js";
+import { h, kbd } from "./dom.js";
 import { Drafts } from "./draft.js";
 import { address, filtersOf } from "./filters.js";
 import { Foot } from "./foot.js";
@@ -102,7 +102,7 @@ class Desk extends RecordActions {
   }
 
   shortcuts() {
-    shortcuts(this.root, this.keys);
+    shortcuts(this.root, this.keys, kbd("↵"), " leaves the text.");
   }
 
   copyLink() {

@@ -27,9 +27,10 @@ export function closeDialog(root, look) {
   return Boolean(own);
 }
 
-/** The table of keys, with the switch for those of a single character. */
-export function shortcuts(root, keys) {
+/** The table of keys, with the switch for those of a single character; `hint` stands below it. */
+export function shortcuts(root, keys, ...hint) {
   if (closeDialog(root, "d-keys")) return;
+  const typing = keys.table.filter((entry) => entry.typing).flatMap((entry) => [" ", caps(entry.keys[0]).map(kbd)]);
   const groups = [...new Set(keys.table.map((entry) => entry.group))];
   const line = ({ label, keys: all, shown: names = all }) => h("div", {}, h("dt", {}, label), h("dd", {}, names.map((name) => h("span", { class: "d-caps" }, caps(name).map(kbd)))));
   const flip = h(
@@ -45,7 +46,7 @@ export function shortcuts(root, keys) {
     "Keyboard shortcuts",
     "d-keys",
     h("div", { class: "d-columns" }, groups.map((group) => h("section", {}, h("h3", {}, group), h("dl", {}, keys.table.filter((entry) => entry.group === group).map(line))))),
-    h("footer", {}, h("span", {}, "While you type, only ", kbd("Ctrl"), " ", kbd("↵"), " and ", kbd("Esc"), " act. ", kbd("↵"), " leaves the text."), h("span", { class: "d-grow" }), flip),
+    h("footer", {}, h("span", {}, "While you type, only these act: ", typing, ". ", hint), h("span", { class: "d-grow" }), flip),
   );
 }
 

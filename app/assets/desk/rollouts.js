@@ -289,8 +289,7 @@ class Rollouts {
       const turned = Math.abs(step) === 1 && (step > 0 ? this.nextPage() : this.previousPage());
       if (!turned) return;
       this.moving = true;
-      await turned;
-      this.moving = false;
+      await turned.finally(() => (this.moving = false));
       to = step > 0 ? 0 : this.cards.links.length - 1;
     }
     const id = this.cards.focus(to);
