@@ -17,7 +17,8 @@ def header(current: str, workspace_name: str) -> str:
     return (
         f'<div class="o-body"><header class="o-header"><a class="o-brand" href="/">{BRAND}opadpo</a>'
         f'<span class="muted">{escape(workspace_name)}</span><nav aria-label="Main">{links}</nav>'
-        '<span class="grow"></span><button class="o-theme" type="button" data-theme-switch>Light / dark</button>'
+        '<span class="grow"></span><span class="o-user" data-user></span>'
+        '<button class="o-theme" type="button" data-theme-switch>Light / dark</button>'
         "</header></div>"
     )
 

@@ -1,24 +1,30 @@
 """The web server: Gradio pages, images by record id, nothing else of the disk."""
 
-import errno
 import logging
 import os
 import socket
+import sys
 import threading
 import warnings
+from contextlib import nullcontext
 
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
 
-from opadpo.errors import PortInUse, UserError
+from app.access.doors import AccountDoor, LinkDoor
+from app.access.gate import Gate
+from app.access.guard import name_of
+from app.access.hosts import Hosts
+from app.listening import Address, bind, opened
+from opadpo.accounts.database import Database
+from opadpo.accounts.people import People
+from opadpo.accounts.sessions import Sessions
+from opadpo.errors import UserError
 from opadpo.workspace import Workspace
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-DEFAULT_PORT = 7860
 
 
 def create(workspace: Workspace) -> FastAPI:
-    """The application of one workspace."""
+    """The application of one workspace, without the gate before it: whoever calls it is the owner."""
     # Gradio asks a server of its makers for a newer version unless it is told not to; this must precede its import.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     import gradio as gr
@@ -45,8 +51,9 @@ def create(workspace: Workspace) -> FastAPI:
             record = desk.catalogue.prompt(prompt)
         except UserError as error:  # damaged prompts or rollouts; the page itself says what to do
             raise HTTPException(404, "no such image in this workspace") from error
-        path = workspace.prompts / record["image_file"] if record else None
-        if path is None or not path.is_file() or workspace.prompts not in path.resolve().parents:
+        folder = workspace.prompts.resolve()
+        path = (folder / record["image_file"]).resolve() if record else None
+        if path is None or folder not in path.parents or not path.is_file():
             raise HTTPException(404, "no such image in this workspace")
         return FileResponse(
             path, headers={"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
@@ -81,69 +88,54 @@ def create(workspace: Workspace) -> FastAPI:
             css_paths=[CSS],
             head=script,
             footer_links=[],
+            run_history=False,
+            auth_dependency=name_of,
             show_error=False,
             ssr_mode=False,
         )
 
 
-def serve(
-    workspace: Workspace, *, host: str = "127.0.0.1", port: int = DEFAULT_PORT, open_browser: bool = False
-) -> None:
+def serve(workspace: Workspace, address: Address, *, open_browser: bool = False) -> None:
     """Serve the app until it is interrupted.
 
     Raises:
         PortInUse: if another program listens there.
-        UserError: for an address that other machines can reach: there are no accounts.
+        UserError: for an address that other machines can reach while there are no accounts, and for a certificate,
+            key, proxy or public address that cannot be used.
     """
     import uvicorn
 
-    listener = bind(host, port)
+    database = Database.open(workspace.users_db)
+    with_accounts = bool(People(database).list())
+    hosts = Hosts.of(address.host, address.public_url)
+    listener = bind(address.host, address.port, with_accounts=with_accounts)
+    address.check()
+    kind = AccountDoor if with_accounts else LinkDoor
+    door = kind(workspace, Sessions(database), secure=(hosts.public or "").startswith("https:"))
+    link = door.link(address.url(listener.getsockname()[1]))
     application = create(workspace)
     # A new index of many records takes a while: whoever asks for records meanwhile waits for the rest of it only.
     threading.Thread(target=application.state.desk.prepare, daemon=True).start()
-    url = f"http://{host}:{listener.getsockname()[1]}/"
-    print(f"opadpo: {workspace.root.name} is open at {url}   (Ctrl+C ends it)", flush=True)
-    if open_browser:
-        import webbrowser
-
-        webbrowser.open(url)
+    config = uvicorn.Config(
+        Gate(application, door, hosts),
+        log_level="warning",
+        access_log=False,  # it would hold the token
+        server_header=False,
+        # An open page keeps connections for as long as it is open: without a limit Ctrl+C would wait for it.
+        timeout_graceful_shutdown=1,
+        ssl_certfile=address.certificate,
+        ssl_keyfile=address.key,
+        proxy_headers=address.proxy is not None,
+        forwarded_allow_ips=address.proxy or "",
+    )
+    print(f"opadpo: {workspace.root.name} is open at {link}   (Ctrl+C ends it)", flush=True)
+    for warning in address.warnings():
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # a page that is cut off now is no error
             await super().shutdown(sockets)
 
-    # An open page keeps connections for as long as it is open: without a limit Ctrl+C would wait for it.
-    server = Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=1))
-    server.run(sockets=[listener])
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket, bound before anything heavy starts so that a taken port is told at once.
-
-    Raises:
-        PortInUse, UserError: as `serve`.
-    """
-    if host not in LOOPBACK:
-        raise UserError(
-            "The app has no accounts, so it listens on this machine only",
-            seen=f"--host {host}",
-            remedy="leave --host away, and reach it from elsewhere through an SSH tunnel (ssh -L 7860:127.0.0.1:7860)",
-        )
-    # Without the protocol's number asyncio leaves Nagle's algorithm on: every answer would wait 40 ms for an ACK.
-    family = socket.AF_INET6 if host == "::1" else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            raise PortInUse(
-                "The app cannot listen on this port",
-                seen=f"{host}:{port} ({error.strerror})",
-                remedy="choose another with --port",
-            ) from error
-        raise
-    return listener
+    with opened(link) if open_browser else nullcontext():
+        Server(config).run(sockets=[listener])

@@ -179,7 +179,7 @@ def spread(name: str, seconds: list[float]) -> dict[str, Any]:
 def start(root: Path, what: str) -> tuple[Server, dict[str, float]]:
     """Start the app; seconds until its first page and until its first list of records are there."""
     server = Server(root)
-    server.client.get("/").raise_for_status()
+    server.client.get(server.url).raise_for_status()
     page = time.perf_counter() - server.began
     server.client.get("/api/review/records").raise_for_status()
     records = time.perf_counter() - server.began

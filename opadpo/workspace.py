@@ -117,6 +117,11 @@ class Workspace:
         """Revisions."""
         return self.root / "reviews.db"
 
+    @property
+    def users_db(self) -> Path:
+        """Accounts and sessions of the app."""
+        return self.root / "users.db"
+
     def dataset(self, stage: str) -> Path:
         """Data set of a stage, `opa` or `opadpo`."""
         return self.root / "datasets" / stage

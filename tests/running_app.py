@@ -5,30 +5,53 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+import httpx
 
 
 class RunningApp:
     """`opadpo app` on a workspace, from `start` to `stop`."""
 
-    def __init__(self, workspace: Path) -> None:
+    def __init__(self, workspace: Path, *, log: Path | None = None) -> None:
         self.workspace = workspace
+        self.log = log
+        """Where its standard error goes, if not to ours."""
         self.port = 0
         self.url = ""
+        """Its address, which answers those only who have come in once."""
+        self.link = ""
+        """The link that lets in; every start has a new one, and remembers who has come in before."""
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start it and wait until it listens; the second time at the same port."""
         command = [sys.executable, "-m", "opadpo", "app", str(self.workspace), "--port", str(self.port)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        with self.log.open("a") if self.log else nullcontext() as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)(\S*)", line)
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/\S*", line)
         assert found, f"the app did not say where it listens: {line!r}"
         self.port = int(found[1])
+        self.link = found[0]
         self.url = f"http://127.0.0.1:{self.port}"
+
+    def client(self) -> httpx.Client:
+        """A client that has come in by the link."""
+        visit = httpx.get(self.link)
+        assert visit.status_code == 303
+        return httpx.Client(base_url=self.url, timeout=60, cookies=visit.cookies)
+
+    def state(self) -> Any:
+        """The same for a browser: `new_context(storage_state=app.state())`."""
+        with self.client() as client:
+            found = next(iter(client.cookies.jar))
+        cookie = {"name": found.name, "value": found.value, "domain": "127.0.0.1", "path": "/", "expires": -1}
+        return {"cookies": [{**cookie, "httpOnly": True, "secure": False, "sameSite": "Strict"}], "origins": []}
 
     def kill(self) -> None:
         """End it without a warning, as a power cut would."""

@@ -47,7 +47,13 @@ def take(
 ) -> None:  # fmt: skip
     """Open a page, do something in it, and save its picture."""
     viewport = {"width": size[0], "height": size[1]}
-    context = browser.new_context(viewport=viewport, color_scheme=scheme, base_url=app.url, reduced_motion="reduce")  # pyright: ignore[reportArgumentType]
+    context = browser.new_context(
+        viewport=viewport,  # pyright: ignore[reportArgumentType]
+        color_scheme=scheme,  # pyright: ignore[reportArgumentType]
+        base_url=app.url,
+        reduced_motion="reduce",
+        storage_state=app.state(),
+    )
     page = context.new_page()
     page.goto(path)
     act(page)

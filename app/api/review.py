@@ -1,11 +1,11 @@
 """The review desk over HTTP: JSON in and out, all below `/api/review`."""
 
-import getpass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.access.guard import name_of
 from app.api.errors import problem
 from opadpo.review.desk import MAX_PAGE, Desk
 from opadpo.review.filters import Filters
@@ -63,17 +63,8 @@ class NextQuery(Filters):
 
 
 def reviewer(request: Request) -> str:
-    """The name of who asks: the signed-in user, else the owner of the server's process."""
-    user = getattr(request.state, "user", None)
-    return user.name if user is not None else owner()
-
-
-def owner() -> str:
-    """The name of the user whom this process belongs to."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "owner"
+    """The name of who asks."""
+    return name_of(request)
 
 
 Asked = Annotated[Filters, Query()]

@@ -10,7 +10,7 @@ import typer
 from typer.main import get_command
 
 from opadpo import __version__
-from opadpo.cli import exchanging, method, setting_up, showing
+from opadpo.cli import accounts, exchanging, method, setting_up, showing
 from opadpo.cli.reporting import Terminated, UsageError, report_usage_error
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ setting_up.register(app)
 method.register(app)
 showing.register(app)
 exchanging.register(app)
+accounts.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,8 @@
 """Verbs that show a workspace."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -68,23 +69,42 @@ def _when(moment: datetime | None) -> str:
     return "just now"
 
 
+def _file(name: str, help: str) -> Any:
+    return typer.Option(name, metavar="FILE", exists=True, dir_okay=False, help=help, show_default=False)
+
+
 @verb()
 def app(
     run: Run,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen at.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen at; another than this machine's needs accounts.")
+    ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(metavar="N", min=0, max=65535, help="Port to listen at; 0 takes a free one.")
     ] = 7860,
     browser: Annotated[bool, typer.Option("--open", help="Open the page in your browser.")] = False,
+    certificate: Annotated[Path | None, _file("--certificate", "Speak HTTPS with this certificate (PEM).")] = None,
+    key: Annotated[Path | None, _file("--key", "The certificate's private key, if it is not in the same file.")] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Believe the X-Forwarded headers of the proxy here.", show_default=False),
+    ] = None,
+    public_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The address that people use, if a proxy answers it.", show_default=False),
+    ] = None,
 ) -> Outcome:
     """Open the workspace in the browser.
 
-    Shows its state, and its rollouts with images and revisions, until Ctrl+C.
+    Shows its state, and its rollouts with images and revisions, until Ctrl+C. Without accounts it is opened with the
+    link that it prints, on this machine only; `opadpo users add` makes accounts.
     """
+    from app.listening import Address
     from app.server import serve
 
     try:
-        serve(run.workspace, host=host, port=port, open_browser=browser)
+        address = Address(host, port, certificate, key, proxy, public_url)
+        serve(run.workspace, address, open_browser=browser)
     except KeyboardInterrupt:
         run.progress.say("closed")
     return Outcome({"step": "app", "status": "closed"}, "")

@@ -25,10 +25,10 @@ def filled_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def app_url(filled_workspace: Workspace) -> Iterator[str]:
-    """Address of the app, served by the command line in its own process."""
+def app(filled_workspace: Workspace) -> Iterator[RunningApp]:
+    """The app, served by the command line in its own process."""
     with RunningApp(filled_workspace.root) as app:
-        yield app.url
+        yield app
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,12 @@ TABLE = docs.table("keys")
 @pytest.fixture
 def page(browser: Browser, desk) -> Iterator[Page]:
     """A page of the desk; at the end nothing hostile has run and the console is clean."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=desk.app.url, color_scheme="light")
+    context = browser.new_context(
+        viewport={"width": 1440, "height": 900},
+        base_url=desk.app.url,
+        color_scheme="light",
+        storage_state=desk.app.state(),
+    )
     page = context.new_page()
     seen: list[str] = []
     # Refusals are part of the tests, and Chromium reports them as errors of its own.

@@ -13,7 +13,9 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def page(browser: Browser, desk):
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=desk.app.url)
+    context = browser.new_context(
+        viewport={"width": 1440, "height": 900}, base_url=desk.app.url, storage_state=desk.app.state()
+    )
     yield context.new_page()
     context.close()
 
@@ -77,6 +79,7 @@ def test_a_crash_of_the_browser_loses_at_most_the_last_second(page: Page, desk, 
         args=["--no-sandbox", "--disable-dev-shm-usage"],
         base_url=desk.app.url,
     )
+    context.add_cookies(desk.app.state()["cookies"])
     edit(context.new_page(), record, " before the crash")
     time.sleep(1)
     for process in psutil.process_iter(["cmdline"]):

@@ -6,6 +6,7 @@ from pathlib import Path
 import made_workspace
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
+from running_app import RunningApp
 
 from app.pages.state import holds, render
 from app.server import create
@@ -14,8 +15,10 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def page(browser: Browser, app_url: str):
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=app_url, color_scheme="light")
+def page(browser: Browser, app: RunningApp):
+    context = browser.new_context(
+        viewport={"width": 1440, "height": 900}, base_url=app.url, color_scheme="light", storage_state=app.state()
+    )
     page = context.new_page()
     page.set_default_timeout(30_000)
     seen: dict[str, list[str]] = {"errors": [], "outside": []}
@@ -25,7 +28,7 @@ def page(browser: Browser, app_url: str):
             seen["errors"].append(message.text)
 
     def on_request(request: Request) -> None:
-        if not request.url.startswith((app_url, "data:", "blob:")):
+        if not request.url.startswith((app.url, "data:", "blob:")):
             seen["outside"].append(request.url)
 
     page.on("console", on_console)

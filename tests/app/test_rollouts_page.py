@@ -17,7 +17,12 @@ SPARE = "all => all.map(one => one.scrollWidth - one.clientWidth)"
 @pytest.fixture
 def page(browser: Browser, desk) -> Iterator[Page]:
     """A page of the app; at the end nothing hostile has run, the console is clean, no event went through Gradio."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=desk.app.url, color_scheme="light")
+    context = browser.new_context(
+        viewport={"width": 1440, "height": 900},
+        base_url=desk.app.url,
+        color_scheme="light",
+        storage_state=desk.app.state(),
+    )
     page = context.new_page()
     page.set_default_timeout(15_000)
     seen: list[str] = []

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fastapi.testclient import TestClient
 
-from app.server import bind, create
+from app.listening import bind
+from app.server import create
 from opadpo.errors import PortInUse, UserError
 from opadpo.records import Prompt
 from opadpo.tables import read_records

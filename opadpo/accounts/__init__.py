@@ -1,0 +1,1 @@
+"""Who may come into the app: accounts with roles, sessions that end, and a brake on guessing passwords."""
