@@ -112,6 +112,11 @@ def _trainer(key: str, section: TrainerSection, processes: int) -> Iterator[str]
             f"{key}.micro_batch_size: seen {section.micro_batch_size} with {key}.batch_size {section.batch_size} and"
             f" train.processes {processes}; it must divide the {section.batch_size // processes} examples of a process"
         )
+    if section.micro_batch_tokens is not None and not section.packing:
+        yield (
+            f"{key}.micro_batch_tokens: seen {section.micro_batch_tokens} with {key}.packing false; set packing"
+            " to true, or use micro_batch_size"
+        )
     if section.warmup_steps is not None and section.warmup_ratio > 0:
         yield (
             f"{key}.warmup_steps: seen {section.warmup_steps} together with warmup_ratio {section.warmup_ratio};"

@@ -31,6 +31,14 @@ class TrainerSection(Section):
     micro_batch_size: int = setting(
         8, "Examples per forward pass and process; changes memory, never the result.", outcome=False, ge=1
     )
+    micro_batch_tokens: int | None = setting(
+        None,
+        "In training as many examples per forward pass and process as have this many tokens together, prompts counted"
+        " once for each image, instead of `micro_batch_size`. Long and short examples fill memory alike. Needs"
+        " `packing`.",
+        outcome=False,
+        ge=1,
+    )
     schedule: Literal["cosine", "linear", "constant"] = setting("cosine", "Learning-rate schedule after warm-up.")
     warmup_ratio: float = setting(0.0, "Share of the updates with a rising learning rate.", ge=0, lt=1)
     warmup_steps: int | None = setting(None, "Number of warm-up updates, instead of the share.", ge=0)

@@ -19,6 +19,11 @@ def number_of_updates(section: TrainerSection, examples: int) -> int:
     return updates if section.max_steps is None else min(updates, section.max_steps)
 
 
+def micro_batch_size(section: TrainerSection, processes: int) -> int:
+    """Examples of a micro-batch, where no token budget says otherwise."""
+    return min(section.micro_batch_size, section.batch_size // processes)
+
+
 def check_trainer(section: TrainerSection, device: "torch.device", *, sharding: str = "none") -> None:
     """Check what optimizer, precision and trackers need.
 
@@ -81,6 +86,7 @@ def training_arguments(
     run: Path,
     *,
     updates: int,
+    accumulation: int,
     processes: int,
     device: "torch.device",
     seed: int,
@@ -88,23 +94,23 @@ def training_arguments(
     unused_parameters: bool,
     sharding: str = "none",
 ) -> "TrainingArguments":
-    """Arguments for `updates` updates of `section.batch_size` examples over all processes and micro-batches.
+    """Arguments for `updates` updates of `accumulation` micro-batches in each of the processes.
+
+    The training set's items are whole micro-batches.
 
     `unused_parameters`: some trainable parameters take no part in the loss (the last block of a CLIP tower whose
     last layer is not read).
     """
     from transformers import TrainingArguments
 
-    per_process = section.batch_size // processes
-    micro = min(section.micro_batch_size, per_process)
     warmup = section.warmup_steps if section.warmup_steps is not None else math.ceil(updates * section.warmup_ratio)
     schedule = "constant_with_warmup" if section.schedule == "constant" and warmup else section.schedule
     on_gpu = device.type == "cuda"
     return TrainingArguments(
         output_dir=str(run),
-        per_device_train_batch_size=micro,
-        per_device_eval_batch_size=micro,
-        gradient_accumulation_steps=per_process // micro,
+        per_device_train_batch_size=1,
+        per_device_eval_batch_size=micro_batch_size(section, processes),
+        gradient_accumulation_steps=accumulation,
         max_steps=updates,
         learning_rate=section.learning_rate,
         lr_scheduler_type=schedule,

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from opadpo.hashing import derive_seed
 from opadpo.training.examples import Prompts, Response, TrainingExample
 from opadpo.training.logps import Scored, pad_sequences, spread
+from opadpo.training.microbatches import deal
 from opadpo.training.packing import PackedRow, pack_rows
 
 MASKED = "_masked"
@@ -28,29 +29,60 @@ class Visit(NamedTuple):
     """Passes over the data before this one."""
 
 
-class ExampleStream(Dataset[Visit]):
-    """All visits of a run in order: seeded permutations of the examples, one after another, without a seam.
+class ExampleStream(Dataset[list[Visit]]):
+    """All micro-batches of a run in order: seeded permutations of the examples, one after another, without a seam.
 
     Every update has the same number of examples, also where an epoch ends within it, so that neither the number of
-    processes nor the micro-batch size decides which examples meet. Within an update the longest come first: a
-    micro-batch has examples of about one length, and one that does not fit into memory shows at once.
+    processes nor the micro-batches decide which examples meet in an update.
     """
 
-    def __init__(self, examples: int, visits: int, seed: int, *, update: int = 1, lengths: Sequence[int] = ()) -> None:
-        """`update` is the number of visits of one update, `lengths` those of the examples; without them as it comes."""
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        updates: int,
+        seed: int,
+        *,
+        update: int,
+        size: int,
+        processes: int = 1,
+        tokens: int | None = None,
+    ) -> None:
+        """`lengths` are those of the examples, `update` is the number of visits of each update; the rest as `deal`."""
+        examples, visits = len(lengths), updates * update
         epochs = -(-visits // examples)
         orders = [torch.randperm(examples, generator=_generator(seed, epoch)).tolist() for epoch in range(epochs)]
-        self.visits = [Visit(example, epoch) for epoch, order in enumerate(orders) for example in order][:visits]
-        if lengths:
-            groups = [self.visits[first : first + update] for first in range(0, visits, update)]
-            self.visits = [v for group in groups for v in sorted(group, key=lambda v: -lengths[v.example])]
+        drawn = [Visit(example, epoch) for epoch, order in enumerate(orders) for example in order]
+        groups = [drawn[first : first + update] for first in range(0, visits, update)]
+        dealt = deal(
+            [[lengths[visit.example] for visit in group] for group in groups],
+            processes=processes,
+            size=size,
+            tokens=tokens,
+        )
+        self.accumulation = len(dealt[0]) // processes
+        """Micro-batches of an update and process."""
+        self.batches = [
+            [g[place] for place in places] for g, places_of in zip(groups, dealt, strict=True) for places in places_of
+        ]
+
+    @property
+    def visits(self) -> list[Visit]:
+        """All visits in order."""
+        return [visit for batch in self.batches for visit in batch]
 
     def __len__(self) -> int:
-        return len(self.visits)
+        return len(self.batches)
 
-    def __getitem__(self, position: int) -> Visit:
-        """The visit at a position."""
-        return self.visits[position]
+    def __getitem__(self, position: int) -> list[Visit]:
+        """The micro-batch at a position."""
+        return self.batches[position]
+
+
+def row_tokens(example: TrainingExample, names: Sequence[str]) -> int:
+    """Tokens of an example's packed rows: each image's prompt, and the responses `names` under it."""
+    images = {name.endswith(MASKED) for name in names}
+    responses = sum(len(example.responses[name.removesuffix(MASKED)].ids) for name in names)
+    return len(images) * example.prompt_length + responses
 
 
 StoredLogps = Callable[[Sequence[Visit], Sequence[str]], Tensor]
@@ -127,6 +159,11 @@ class Collator:
         stored = None if self.reference is None else self.reference(visits, self.names)
         reference = None if stored is None else spread(stored, sequences.response_mask)
         return Batch(sequences, torch.tensor([visit.example for visit in visits]), masks, weights, reference)
+
+    def only(self, batches: Sequence[Sequence[Visit]]) -> Batch:
+        """The micro-batch of a list of one, as a loader of micro-batches gives it."""
+        (visits,) = batches
+        return self(visits)
 
     def _apart(
         self,

@@ -50,11 +50,6 @@ class TrainingExample:
         """Tokens of the longest response."""
         return max(len(response.ids) for response in self.responses.values())
 
-    @property
-    def packed_length(self) -> int:
-        """Tokens of the prompt and all responses."""
-        return self.prompt_length + sum(len(response.ids) for response in self.responses.values())
-
 
 class LeftOut(NamedTuple):
     """An example that cannot be trained on, and why."""

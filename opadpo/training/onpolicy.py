@@ -42,7 +42,7 @@ def measure(trainer: "OpadpoTrainer", *, start: str | None, seed: int) -> dict[s
     collator.names = tuple(name for name in collator.names if not name.endswith(MASKED))
     visited = sorted({visit.example for visit in trainer.train_visits})
     chosen = sorted(random.Random(derive_seed(seed, "onpolicy")).sample(visited, min(SAMPLE, len(visited))))
-    size = trainer.args.per_device_train_batch_size
+    size = trainer.args.per_device_eval_batch_size
     reference = reference_name(trainer.model)
     adapters = {"base": None} | ({} if start is None else {start: reference})
     totals = {label: dict.fromkeys(collator.names, 0.0) for label in adapters}

@@ -101,10 +101,9 @@ class OpadpoTrainer(StageTrainer):
 
     def parts(self) -> list[Part]:
         """What is visited, in the micro-batches of `train` and `evaluate`."""
-        micro, processes = self.args.per_device_train_batch_size, self.args.world_size
-        parts = [Part(self.collator, _split(self.train_visits, micro))]
+        parts = [Part(self.collator, cast("ExampleStream", self.train_dataset).batches)]
         if self.eval_collator is not None:
-            shares = [self.held_out_visits(process) for process in range(processes)]
+            shares = [self.held_out_visits(process) for process in range(self.args.world_size)]
             size = self.args.per_device_eval_batch_size
             parts.append(Part(self.eval_collator, [batch for share in shares for batch in _split(share, size)]))
         return parts

@@ -25,9 +25,9 @@ from opadpo.progress import Progress, SilentProgress, Task
 from opadpo.recipe import outcome
 from opadpo.recipe.training import OpadpoSection, TrainerSection
 from opadpo.records import PreferenceExample
-from opadpo.training.arguments import check_trainer, number_of_updates, training_arguments
+from opadpo.training.arguments import check_trainer, micro_batch_size, number_of_updates, training_arguments
 from opadpo.training.checkpoints import clear_torn, newest_complete, saving, step_of
-from opadpo.training.collate import Collator, ExampleStream
+from opadpo.training.collate import Collator, ExampleStream, row_tokens
 from opadpo.training.examples import (
     LeftOut,
     Preparation,
@@ -243,10 +243,21 @@ def _trainer(
     updates = number_of_updates(section, len(prepared.train))
     targets = model.peft_config["default"].target_modules
     only_language = job.stage == "opadpo" and job.start_folder is not None
+    collator = _collator(job, section, prepared, prepared.train)
+    stream = ExampleStream(
+        [row_tokens(example, collator.names) for example in prepared.train],
+        updates,
+        seed,
+        update=section.batch_size,
+        size=micro_batch_size(section, processes),
+        processes=processes,
+        tokens=section.micro_batch_tokens,
+    )
     arguments = training_arguments(
         section,
         job.run,
         updates=updates,
+        accumulation=stream.accumulation,
         processes=processes,
         device=device,
         seed=seed,
@@ -263,15 +274,9 @@ def _trainer(
     shared = {
         "model": model,
         "args": arguments,
-        "train_dataset": ExampleStream(
-            len(prepared.train),
-            updates * section.batch_size,
-            seed,
-            update=section.batch_size,
-            lengths=[example.packed_length for example in prepared.train],
-        ),
+        "train_dataset": stream,
         "eval_dataset": prepared.held_out or None,
-        "collator": _collator(job, section, prepared, prepared.train),
+        "collator": collator,
         "eval_collator": _collator(job, section, prepared, prepared.held_out) if prepared.held_out else None,
         "settings": RunSettings(
             job.pin, section.keep_checkpoints, section.pad_to if isinstance(section, OpadpoSection) else None
@@ -309,9 +314,11 @@ def _reporter(job: TrainingJob, section: TrainerSection, prepared: Prepared, tas
 def _out_of_memory(job: TrainingJob, section: TrainerSection, error: Exception) -> StepFailed:
     key = f"train.{job.stage}"
     per_process = section.batch_size // processes_here()
-    micro = min(section.micro_batch_size, per_process)
+    micro = micro_batch_size(section, processes_here())
     advice = []
-    if micro > 1:
+    if section.micro_batch_tokens is not None:
+        advice.append(f"lower {key}.micro_batch_tokens from {section.micro_batch_tokens} (the result stays the same)")
+    elif micro > 1:
         lower = max(size for size in range(1, micro) if per_process % size == 0)
         advice.append(f"lower {key}.micro_batch_size from {micro} to {lower} (the result stays the same)")
     if not section.gradient_checkpointing:

@@ -83,7 +83,7 @@ class StageTrainer(Trainer):
         **arguments: Any,
     ) -> None:
         """`arguments` are those of `transformers.Trainer`."""
-        super().__init__(data_collator=collator, **arguments)  # pyright: ignore[reportArgumentType]
+        super().__init__(data_collator=collator.only, **arguments)  # pyright: ignore[reportArgumentType]
         self.remove_callback(PrinterCallback)
         self.collator = collator
         self.eval_collator = eval_collator

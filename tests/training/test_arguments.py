@@ -31,16 +31,17 @@ def test_updates_cover_the_epochs(examples, batch, epochs, limit):
 
 def arguments(tmp_path, section, *, processes=1, updates=100):
     return training_arguments(
-        section, tmp_path, updates=updates, processes=processes, device=CPU, seed=3, evaluate=False,
+        section, tmp_path, updates=updates, accumulation=4, processes=processes, device=CPU, seed=3, evaluate=False,
         unused_parameters=False,
     )  # fmt: skip
 
 
 def test_accumulation_makes_the_batch(tmp_path):
     made = arguments(tmp_path, TrainerSection(batch_size=32, micro_batch_size=8))
-    assert (made.per_device_train_batch_size, made.gradient_accumulation_steps) == (8, 4)
+    assert (made.per_device_train_batch_size, made.gradient_accumulation_steps) == (1, 4)  # items are micro-batches
+    assert made.per_device_eval_batch_size == 8
     small = arguments(tmp_path, TrainerSection(batch_size=4, micro_batch_size=8))
-    assert (small.per_device_train_batch_size, small.gradient_accumulation_steps) == (4, 1)
+    assert small.per_device_eval_batch_size == 4
     assert small.report_to == []
     assert not small.logging_nan_inf_filter
 

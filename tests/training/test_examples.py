@@ -1,17 +1,28 @@
 """From rows to tokens and weights: what is trained on is exactly what was sampled, and nothing is cut."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
 
 from opadpo.errors import DataError
 from opadpo.models.base import read_pin
 from opadpo.models.loading import load_processing
 from opadpo.progress import SilentProgress
 from opadpo.records import PreferenceExample
-from opadpo.training.collate import Collator, ExampleStream, Visit
-from opadpo.training.examples import Preparation, Prompts, context_length, prepare_examples
+from opadpo.training.collate import Collator, ExampleStream, Visit, row_tokens
+from opadpo.training.examples import (
+    Preparation,
+    Prompts,
+    Response,
+    TrainingExample,
+    context_length,
+    prepare_examples,
+)
 from opadpo.training.logps import Sequences
 from opadpo.training.opadpo import image_mask, mask_seeds, opadpo_names
 
@@ -151,21 +162,62 @@ def test_only_what_the_loss_needs_is_computed(trainable):
 
 
 def test_the_stream_visits_every_example_once_per_epoch():
-    stream = ExampleStream(10, 35, seed=3)
-    visits = [stream[position] for position in range(len(stream))]
+    def stream(updates, seed):
+        return ExampleStream([1] * 10, updates, seed, update=5, size=5)
+
+    visits = stream(7, 3).visits
     assert [v.epoch for v in visits] == [0] * 10 + [1] * 10 + [2] * 10 + [3] * 5
     for epoch in range(3):
         assert sorted(v.example for v in visits if v.epoch == epoch) == list(range(10))
     assert [v.example for v in visits[:10]] != [v.example for v in visits[10:20]]
-    assert stream.visits == ExampleStream(10, 35, seed=3).visits != ExampleStream(10, 35, seed=4).visits
-    assert ExampleStream(10, 20, seed=3).visits == stream.visits[:20]
+    assert visits == stream(7, 3).visits != stream(7, 4).visits
+    assert stream(4, 3).visits == visits[:20]
+
+
+LENGTHS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]
 
 
 def test_the_longest_come_first_within_an_update():
-    plain, lengths = ExampleStream(10, 35, seed=3), [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]
-    grouped = ExampleStream(10, 35, seed=3, update=4, lengths=lengths)
-    for first in range(0, 35, 4):
+    plain = ExampleStream([1] * 10, 9, 3, update=4, size=4)
+    grouped = ExampleStream(LENGTHS, 9, 3, update=4, size=2)
+    assert (plain.accumulation, grouped.accumulation, len(grouped)) == (1, 2, 18)
+    for first in range(0, 36, 4):
         visits = grouped.visits[first : first + 4]
         assert sorted(visits) == sorted(plain.visits[first : first + 4])
-        of = [lengths[visit.example] for visit in visits]
+        of = [LENGTHS[visit.example] for visit in visits]
         assert of == sorted(of, reverse=True)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=20),
+    updates=st.integers(1, 4),
+    each=st.integers(1, 6),
+    processes=st.integers(1, 3),
+    tokens=st.integers(1, 150),
+)
+def test_a_token_budget_changes_neither_updates_nor_turns(lengths, updates, each, processes, tokens):
+    update = each * processes
+    plain = ExampleStream(lengths, updates, 3, update=update, size=each)
+    stream = ExampleStream(lengths, updates, 3, update=update, size=each, processes=processes, tokens=tokens)
+    turns = stream.accumulation * processes
+    assert len(stream) == updates * turns
+    for number in range(updates):
+        batches = stream.batches[number * turns :][:turns]
+        dealt = [visit for batch in batches for visit in batch]
+        assert sorted(dealt) == sorted(plain.visits[number * update :][:update])
+        assert all(batches)
+        held = [sum(lengths[visit.example] for visit in batch) for batch in batches]
+        assert held == sorted(held, reverse=True)
+        assert all(total <= tokens or len(batch) == 1 for total, batch in zip(held, batches, strict=True))
+    total = sum(lengths[visit.example] for visit in stream.visits)
+    assert stream.accumulation >= total / (updates * processes * max(tokens, max(lengths)))
+
+
+def test_tokens_of_packed_rows():
+    weights = np.ones(3, np.float32)
+    response = Response(np.arange(3, dtype=np.int32), weights, weights)
+    example = TrainingExample(
+        "a", "?", Path("a.png"), 10, dict.fromkeys(("standard", "revised", "generated"), response)
+    )
+    assert row_tokens(example, ["standard", "revised"]) == 10 + 6
+    assert row_tokens(example, [*RESPONSES, "standard_masked"]) == 10 + 9 + 10 + 3

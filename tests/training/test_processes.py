@@ -31,7 +31,8 @@ def result(workspace, name):
 
 @pytest.mark.slow
 def test_a_run_killed_with_sigkill_is_continued(trainable):
-    workspace = trainable.open("train.opadpo.max_steps=100", "train.opadpo.epochs=40", "train.opadpo.save_steps=5")
+    settings = {"max_steps": 100, "epochs": 40, "save_steps": 5, "micro_batch_tokens": 450}
+    workspace = trainable.open(*[f"train.opadpo.{key}={value}" for key, value in settings.items()])
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(workspace.root), *workspace.overrides])
     lines = workspace.run("killed") / "metrics.jsonl"
     while child.poll() is None and not (lines.exists() and lines.read_text().count("\n") >= 12):
@@ -52,7 +53,10 @@ def test_a_run_killed_with_sigkill_is_continued(trainable):
 def test_two_processes_give_what_one_gives(trainable):
     settings = {"max_steps": 2, "micro_batch_size": 1, "eval_share": 0.2, "eval_steps": 2}
     shared = [f"train.opadpo.{key}={value}" for key, value in settings.items()]
-    one, two = trainable.open(*shared), trainable.open(*shared, "train.processes=2")
+    one, two = (
+        trainable.open(*shared),
+        trainable.open(*shared, "train.processes=2", "train.opadpo.micro_batch_tokens=300"),
+    )
     counts = {}
     for name, workspace in (("one", one), ("two", two)):
         counts[name] = train(workspace, "opadpo", name=name, progress=SilentProgress()).counts

@@ -117,8 +117,8 @@ def test_a_reference_that_is_not_the_start_stops_the_run(trainable, monkeypatch)
 def test_micro_batches_do_not_change_the_result(trainable, loss):
     shared = ["train.opadpo.max_steps=2", *([f"train.opadpo.loss.{loss}"] if loss else [])]
     results = []
-    for size in (4, 2, 1):
-        workspace = trainable.open(*shared, f"train.opadpo.micro_batch_size={size}")
+    for setting in ("micro_batch_size=4", "micro_batch_size=1", "micro_batch_tokens=450"):
+        workspace = trainable.open(*shared, f"train.opadpo.{setting}")
         shutil.rmtree(workspace.root / "adapters" / "micro", ignore_errors=True)
         shutil.rmtree(workspace.root / "runs" / "micro", ignore_errors=True)
         run(workspace, "micro")
