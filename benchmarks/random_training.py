@@ -13,7 +13,7 @@ from opadpo.models.families.base import Processing, PromptInputs
 from opadpo.recipe import Recipe
 from opadpo.recipe.training import LoraSection, OpadpoSection
 from opadpo.training.arguments import training_arguments
-from opadpo.training.collate import Collator, ExampleStream
+from opadpo.training.collate import Collator, stream_of
 from opadpo.training.examples import Response, TrainingExample
 from opadpo.training.opa import OpaTrainer
 from opadpo.training.opadpo import OpadpoTrainer, mask_seeds, opadpo_names
@@ -136,19 +136,21 @@ def stage_trainer(
         mask_seed=mask_seeds(section, 0) if second else None,
         packing=section.packing,
     )
+    stream = stream_of(section, made, names, updates=updates, seed=0, processes=processes)
     shared = {
         "model": model,
         "args": training_arguments(
             section,
             run,
             updates=updates,
+            accumulation=stream.accumulation,
             processes=processes,
             device=device,
             seed=0,
             evaluate=False,
             unused_parameters=False,
         ),
-        "train_dataset": ExampleStream(len(made), updates * section.batch_size, 0),
+        "train_dataset": stream,
         "eval_dataset": None,
         "collator": collator,
         "eval_collator": None,

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from opadpo.hashing import derive_seed
+from opadpo.recipe.training import TrainerSection
+from opadpo.training.arguments import micro_batch_size
 from opadpo.training.examples import Prompts, Response, TrainingExample
 from opadpo.training.logps import Scored, pad_sequences, spread
 from opadpo.training.microbatches import deal
@@ -76,6 +78,27 @@ class ExampleStream(Dataset[list[Visit]]):
     def __getitem__(self, position: int) -> list[Visit]:
         """The micro-batch at a position."""
         return self.batches[position]
+
+
+def stream_of(
+    section: TrainerSection,
+    examples: Sequence[TrainingExample],
+    names: Sequence[str],
+    *,
+    updates: int,
+    seed: int,
+    processes: int = 1,
+) -> ExampleStream:
+    """The micro-batches of a stage that trains on the responses `names`."""
+    return ExampleStream(
+        [row_tokens(example, names) for example in examples],
+        updates,
+        seed,
+        update=section.batch_size,
+        size=micro_batch_size(section, processes),
+        processes=processes,
+        tokens=section.micro_batch_tokens,
+    )
 
 
 def row_tokens(example: TrainingExample, names: Sequence[str]) -> int:

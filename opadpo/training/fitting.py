@@ -10,6 +10,7 @@ from opadpo.models.loading import choose_device
 from opadpo.models.published import planned_processing
 from opadpo.progress import Progress
 from opadpo.recipe import Recipe
+from opadpo.training.collate import row_tokens
 from opadpo.training.memory import GIB, Demand, MemoryEstimate, Stage, estimate
 
 if TYPE_CHECKING:
@@ -157,8 +158,8 @@ def _left_in_group() -> Iterator[int]:
 
 def demand_of(examples: "Sequence[TrainingExample]", stage: Stage, prompts: "Prompts") -> Demand:
     """The example of a data set that needs most."""
-    packing = stage.section.packing
-    longest = max(examples, key=lambda e: e.packed_length if packing else e.prompt_length + e.longest_response)
+    packing, names = stage.section.packing, stage.names
+    longest = max(examples, key=lambda e: row_tokens(e, names) if packing else e.prompt_length + e.longest_response)
     inputs = prompts.encode(longest.example_id, longest.question, longest.image).model_inputs
     processing = prompts.processing
     responses = {name: len(response.ids) for name, response in longest.responses.items()}

@@ -153,7 +153,7 @@ def estimate(stage: Stage, demand: Demand, *, gpu: bool, micro_batch_size: int |
         gpu: whether it runs on a GPU; else in a process that computes on the CPU.
         micro_batch_size: another than the recipe's.
     """
-    micro = micro_batch_size or stage.micro_batch_size
+    micro = micro_batch_size or examples_at_once(stage, demand)
     model = _weighed(stage.config.to_json_string(use_diff=False), stage.config.model_type)
     rank, all_targets = stage.lora.rank, stage.lora.targets == "all"
     trained = rank * (model.language + model.tower * stage.trains_tower)
@@ -178,6 +178,15 @@ def estimate(stage: Stage, demand: Demand, *, gpu: bool, micro_batch_size: int |
     margin = GPU_MARGIN + FRAGMENTS * (activations + images) if gpu else CPU_MARGIN
     parts = {**kept, "activations": activations, "images": images, "margin": margin}
     return MemoryEstimate(**{name: round(value) for name, value in parts.items()})
+
+
+def examples_at_once(stage: Stage, demand: Demand) -> int:
+    """Examples like this one that a micro-batch holds."""
+    budget = stage.section.micro_batch_tokens
+    if budget is None:
+        return stage.micro_batch_size
+    tokens = sum(prompt + sum(responses) for prompt, responses in batch_shape(stage, demand, 1).rows)
+    return min(stage.per_process, max(1, budget // tokens))
 
 
 def batch_shape(stage: Stage, demand: Demand, examples: int) -> BatchShape:

@@ -27,7 +27,7 @@ from opadpo.recipe.training import OpadpoSection, TrainerSection
 from opadpo.records import PreferenceExample
 from opadpo.training.arguments import check_trainer, micro_batch_size, number_of_updates, training_arguments
 from opadpo.training.checkpoints import clear_torn, newest_complete, saving, step_of
-from opadpo.training.collate import Collator, ExampleStream, row_tokens
+from opadpo.training.collate import Collator, stream_of
 from opadpo.training.examples import (
     LeftOut,
     Preparation,
@@ -244,15 +244,7 @@ def _trainer(
     targets = model.peft_config["default"].target_modules
     only_language = job.stage == "opadpo" and job.start_folder is not None
     collator = _collator(job, section, prepared, prepared.train)
-    stream = ExampleStream(
-        [row_tokens(example, collator.names) for example in prepared.train],
-        updates,
-        seed,
-        update=section.batch_size,
-        size=micro_batch_size(section, processes),
-        processes=processes,
-        tokens=section.micro_batch_tokens,
-    )
+    stream = stream_of(section, prepared.train, collator.names, updates=updates, seed=seed, processes=processes)
     arguments = training_arguments(
         section,
         job.run,
