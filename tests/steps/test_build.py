@@ -156,7 +156,8 @@ def test_what_several_people_decided(tmp_path, base):
             store.append([made])
         return made
 
-    add(0, "ann", 0), add(0, "ben", 1)
+    add(0, "ann", 0)
+    add(0, "ben", 1)
     add(1, "ann", 0)
     agreed = add(1, "ben", 0)
     settled = add(2, "ben", 1, add(2, "ann", 0))
