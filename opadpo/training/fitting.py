@@ -11,7 +11,15 @@ from opadpo.models.published import planned_processing
 from opadpo.progress import Progress
 from opadpo.recipe import Recipe
 from opadpo.training.collate import row_tokens
-from opadpo.training.memory import GIB, Demand, MemoryEstimate, Stage, estimate
+from opadpo.training.memory import (
+    GIB,
+    Demand,
+    MemoryEstimate,
+    Stage,
+    estimate,
+    examples_at_once,
+    tokens_of_example,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -68,8 +76,13 @@ class Fit(NamedTuple):
         """One line."""
         return (
             f"{self.stage.key} needs about {self.estimate} of {self.memory.bytes / GIB:.1f} GiB ({self.memory.name})"
-            f" with micro_batch_size {self.stage.micro_batch_size}"
+            f" with {self._size(self.examples)}"
         )
+
+    @property
+    def examples(self) -> int:
+        """Examples like the longest that a micro-batch holds."""
+        return examples_at_once(self.stage, self.demand)
 
     def on_cards(self) -> str:
         """The largest micro_batch_size on GPUs that one can rent."""
@@ -82,13 +95,13 @@ class Fit(NamedTuple):
         """What would make it fit, or smaller, each with the figure that it leads to."""
         key, largest = self.stage.key, self.largest
         lines = []
-        if 0 < largest < self.stage.micro_batch_size:
+        if 0 < largest < self.examples:
             after = self._total(self.stage, largest)
-            lines.append(f"set {key}.micro_batch_size to {largest} ({after}; the result stays the same)")
+            lines.append(f"set {key}.{self._size(largest, ' to')} ({after}; the result stays the same)")
         for text, stage in self._smaller():
             largest = largest_micro_batch(stage, self.demand, self.memory)
-            micro = min(max(largest, 1), self.stage.micro_batch_size)
-            also = f" and micro_batch_size to {micro}" if micro < self.stage.micro_batch_size else ""
+            micro = min(max(largest, 1), self.examples)
+            also = f" and {self._size(micro, ' to')}" if micro < self.examples else ""
             lines.append(f"set {text}{also} ({self._total(stage, micro)})")
         return lines or [f"use a device with more than {self.estimate.total / GIB:.0f} GiB"]
 
@@ -105,6 +118,14 @@ class Fit(NamedTuple):
             yield f"{key}.optimizer to adamw_8bit", stage.with_settings(optimizer="adamw_8bit")
         if self.memory.gpu and stage.recipe.model.quantization == "none":
             yield "model.quantization to 4bit", stage.with_model(quantization="4bit")
+
+    def _size(self, examples: int, to: str = "") -> str:
+        """The setting that makes micro-batches of so many examples."""
+        budget = self.stage.section.micro_batch_tokens
+        if budget is None:
+            return f"micro_batch_size{to} {examples}"
+        fitting = budget if examples == self.examples else examples * tokens_of_example(self.stage, self.demand)
+        return f"micro_batch_tokens{to} {fitting}"
 
     def _total(self, stage: Stage, micro: int) -> str:
         return f"{estimate(stage, self.demand, gpu=self.memory.gpu, micro_batch_size=micro).total / GIB:.1f} GiB"

@@ -185,8 +185,12 @@ def examples_at_once(stage: Stage, demand: Demand) -> int:
     budget = stage.section.micro_batch_tokens
     if budget is None:
         return stage.micro_batch_size
-    tokens = sum(prompt + sum(responses) for prompt, responses in batch_shape(stage, demand, 1).rows)
-    return min(stage.per_process, max(1, budget // tokens))
+    return min(stage.per_process, max(1, budget // tokens_of_example(stage, demand)))
+
+
+def tokens_of_example(stage: Stage, demand: Demand) -> int:
+    """Tokens of an example like this one, as `micro_batch_tokens` counts them."""
+    return sum(prompt + sum(responses) for prompt, responses in batch_shape(stage, demand, 1).rows)
 
 
 def batch_shape(stage: Stage, demand: Demand, examples: int) -> BatchShape:

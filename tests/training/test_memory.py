@@ -133,6 +133,17 @@ def test_the_largest_micro_batch_divides_the_batch_and_fits(configs):
     assert any("gradient_checkpointing to true" in line for line in advice)
 
 
+def test_with_a_budget_of_tokens_the_advice_is_a_smaller_budget(configs):
+    settings = ["train.opadpo.batch_size=12", "train.opadpo.micro_batch_tokens=8000"]
+    made = stage(configs["llava"], overrides=settings)
+    four = estimate(made, DEMAND, gpu=True, micro_batch_size=4).total
+    found = fit(made, DEMAND, Memory("test", round(four / fitting.CLOSE) + 1, gpu=True))
+    assert found.examples == 12  # 640 tokens each
+    assert str(found).endswith("with micro_batch_tokens 8000")
+    assert found.advice()[0].startswith("set train.opadpo.micro_batch_tokens to 2560 (")
+    assert not any("micro_batch_size" in line for line in found.advice())
+
+
 def test_a_training_that_cannot_fit_is_refused_before_weights_are_loaded(trainable, monkeypatch):
     monkeypatch.setattr(fitting, "memory_at_hand", lambda device, processes: Memory("RAM", GIB // 100, gpu=False))
     monkeypatch.setattr("opadpo.training.run.load_model", lambda *_, **__: pytest.fail("weights were loaded"))
