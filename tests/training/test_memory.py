@@ -134,7 +134,8 @@ def test_the_largest_micro_batch_divides_the_batch_and_fits(configs):
 
 
 def test_with_a_budget_of_tokens_the_advice_is_a_smaller_budget(configs):
-    settings = ["train.opadpo.batch_size=12", "train.opadpo.micro_batch_tokens=8000"]
+    sizes = {"batch_size": 12, "micro_batch_size": 12, "micro_batch_tokens": 8000}
+    settings = [f"train.opadpo.{name}={value}" for name, value in sizes.items()]
     made = stage(configs["llava"], overrides=settings)
     four = estimate(made, DEMAND, gpu=True, micro_batch_size=4).total
     found = fit(made, DEMAND, Memory("test", round(four / fitting.CLOSE) + 1, gpu=True))
