@@ -70,12 +70,16 @@ def iter_records(path: Path, record_type: type[R]) -> Iterator[R]:
             raise damaged(file, error) from error
 
 
-def iter_prompts(workspace: Workspace) -> Iterator[Prompt]:
-    """Stream the prompts of a workspace; raises as `iter_records`, also if they are fewer than were made."""
-    manifest = workspace.manifest("prompts")
+def iter_prompts(workspace: Workspace, artefact: str = "prompts") -> Iterator[Prompt]:
+    """Stream the prompts of a workspace, or of a benchmark's set (`benchmarks/<set>`).
+
+    Raises as `iter_records`, also if they are fewer than were made.
+    """
+    manifest = workspace.manifest(artefact)
     counts = manifest.counts if manifest else {}
-    expected = counts["train"] + counts["heldout"] if {"train", "heldout"} <= counts.keys() else None
-    yield from _whole(workspace.prompts, iter_records(workspace.prompts / PROMPTS_FILE, Prompt), expected)
+    parts = [counts[name] for name in ("train", "heldout", "prompts") if name in counts]
+    folder = workspace.root / artefact
+    yield from _whole(folder, iter_records(folder / PROMPTS_FILE, Prompt), sum(parts) if parts else None)
 
 
 def iter_rollouts(workspace: Workspace) -> Iterator[Rollout]:

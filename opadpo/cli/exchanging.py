@@ -6,32 +6,58 @@ from typing import Annotated, Literal
 import typer
 
 from opadpo.cli import layout
-from opadpo.cli.options import RECIPE
+from opadpo.cli.completion import complete_models
+from opadpo.cli.options import DEFAULT_SET, RECIPE, RECIPE_WITH_SET, split_set
 from opadpo.cli.running import Outcome, Run, verb
+from opadpo.errors import UserError
 
 
-@verb(options=RECIPE)
+@verb(options=RECIPE_WITH_SET)
 def export(
     run: Run,
     format: Annotated[
-        Literal["reviews"], typer.Option("--format", metavar="reviews", help="What to write.", show_default=False)
+        Literal["reviews", "lmms-eval", "vlmevalkit"],
+        typer.Option("--format", metavar="reviews|lmms-eval|vlmevalkit", help="What to write.", show_default=False),
     ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="lmms-eval, vlmevalkit: whose captions.",
+            autocompletion=complete_models,
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where to [WORKSPACE/exports/FORMAT.jsonl].", show_default=False),
+        typer.Option(metavar="FILE", help="Where to [a file in WORKSPACE/exports].", show_default=False),
     ] = None,
 ) -> Outcome:
     """Write contents of the workspace into a file for other programs.
 
     reviews: every revision, decision and draft, one JSON object per line; `opadpo import-reviews` takes it back.
+
+    lmms-eval, vlmevalkit: a model's captions of a set of prompts (--set NAME) as predictions of those programs.
     """
+    run.overrides, prompt_set = split_set(run.overrides)
+    if format == "reviews":
+        path, counts = _export_reviews(run, output)
+    else:
+        from opadpo.steps.exporting import export_predictions
+
+        if model is None:
+            raise UserError("Whose captions?", seen="no --model", remedy="name one, for instance --model base")
+        path, counts = export_predictions(run.workspace, model, prompt_set or DEFAULT_SET, format, output)
+    return Outcome({"step": "export", "status": "done", "outputs": [str(path)], "counts": counts}, _text(path, counts))
+
+
+def _export_reviews(run: Run, output: Path | None) -> tuple[Path, dict[str, int]]:
     from opadpo.review.exchange import export_reviews
     from opadpo.review.store import ReviewStore
 
-    path = output or run.workspace.root / "exports" / f"{format}.jsonl"
+    path = output or run.workspace.root / "exports" / "reviews.jsonl"
     with ReviewStore.of(run.workspace) as store:
-        counts = export_reviews(store, path)
-    return Outcome({"step": "export", "status": "done", "outputs": [str(path)], "counts": counts}, _text(path, counts))
+        return path, export_reviews(store, path)
 
 
 @verb(options=RECIPE)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from opadpo.steps.result import StepResult
+    from opadpo.steps.result import Score, StepResult
 
 NEXT = {
     "prepare": "opadpo rollout {workspace}",
@@ -70,7 +70,9 @@ def summary(result: "StepResult", root: Path | None) -> str:
     parts = [head]
     if result.counts:
         parts.append(table([(words(key), number(value)) for key, value in result.counts.items()]))
-    if result.figures:
+    if result.scores:
+        parts.append(scores_table(result.scores))
+    elif result.figures:
         parts.append(_figures(result.figures))
     if result.dropped:
         rows = [(words(reason), number(count)) for reason, count in result.dropped.items()]
@@ -81,6 +83,41 @@ def summary(result: "StepResult", root: Path | None) -> str:
     if following and root is not None:
         parts.append("next: " + following.format(workspace=shlex.quote(str(root))))
     return "\n".join(parts)
+
+
+_ARROWS = {"lower": "↓", "higher": "↑", None: " "}
+
+
+def scores_table(scores: "Sequence[Score]") -> str:
+    """Per benchmark and metric a row per model: value, interval, difference to the base; parts of it are left out."""
+    text = []
+    for title in dict.fromkeys(score.title for score in scores):
+        own = [score for score in scores if score.title == title]
+        models = {score.model: score for score in own}
+        counted = ", ".join(
+            f"{model} {number(score.n)}" + (f" ({number(score.failed)} failed)" if score.failed else "")
+            for model, score in models.items()
+        )
+        text.append(f"{title}; N: {counted}")
+        rows = []
+        for metric in dict.fromkeys(score.metric for score in own if "/" not in score.metric):
+            for place, score in enumerate(score for score in own if score.metric == metric):
+                label = f"{_ARROWS[score.direction]} {words(metric)}" if place == 0 else ""
+                rows.append((label, score.model, *_cells(score)))
+        text.append(table(rows, header=("", "", "value", "interval", "less base", "interval", "p")))
+    if any("/" in score.metric for score in scores):
+        text.append("  parts of the questions: in the evaluations' files, and with --json")
+    text.append("  ↓ lower is better, ↑ higher is better")
+    return "\n".join(text)
+
+
+def _cells(score: "Score") -> tuple[str, ...]:
+    value = (f"{score.value:.1f}", f"{score.low:.1f} to {score.high:.1f}")
+    found = score.difference
+    if found is None:
+        return (*value, "", "", "")
+    p_value = f"{found.p_value:.4f}" if found.p_value >= 0.0001 else "<0.0001"
+    return (*value, f"{found.value:+.1f}", f"{found.low:+.1f} to {found.high:+.1f}", p_value)
 
 
 def _figures(figures: Mapping[str, Any]) -> str:

@@ -4,14 +4,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from opadpo.cli.options import STEP_WITH_SET, Models, Stage, split_names, split_set
+from opadpo.cli.options import DEFAULT_SET, STEP_WITH_SET, Models, Stage, split_names, split_set
 from opadpo.cli.running import Run, agreement, step
 from opadpo.cli.settings_help import command_with_settings
 
 if TYPE_CHECKING:
     from opadpo.steps.result import StepResult
-
-DEFAULT_SET = "heldout"
 
 
 @step()
@@ -137,16 +135,17 @@ def train(
 
 @step(STEP_WITH_SET, several_processes=True)
 def caption(run: Run, model: Models) -> "StepResult":
-    """Let models describe the held-out images.
+    """Let models describe the held-out images, or answer the questions of a benchmark.
 
-    --set has two meanings. Without `=` it names the set of prompts (`--set heldout`); with `=` it overrides a setting
-    of the recipe, as in every other step (`--set caption.max_new_tokens=64`). Give it as often as you need.
+    --set has two meanings. Without `=` it names the set of prompts (`--set heldout`, or a benchmark's: amber,
+    amber-discriminative, pope, chair); with `=` it overrides a setting of the recipe, as in every other step
+    (`--set caption.max_new_tokens=64`). Give it as often as you need.
     """
     from opadpo.steps.caption import caption as call
 
     run.overrides, prompt_set = split_set(run.overrides)
     models = split_names(model)
-    return call(run.workspace, models, progress=run.progress, prompt_set=prompt_set or DEFAULT_SET)
+    return call(run.workspace, models, progress=run.progress, prompt_set=prompt_set or DEFAULT_SET, offline=run.offline)
 
 
 @step()
@@ -160,7 +159,8 @@ def evaluate(
 ) -> "StepResult":
     """Score captions on benchmarks.
 
-    Without --model, every model that has captions is scored.
+    Without --model, every model that has captions is scored. Every figure comes with its interval and its difference to
+    the base; docs/evaluating.md says how they are made.
     """
     from opadpo.steps.evaluate import evaluate as call
 
@@ -175,5 +175,5 @@ def register(app: typer.Typer) -> None:
     app.command(cls=command_with_settings("revise"))(revise)
     app.command(cls=command_with_settings("build"))(build)
     app.command(cls=command_with_settings(*generation, "train"))(train)
-    app.command(cls=command_with_settings(*generation, "caption"))(caption)
+    app.command(cls=command_with_settings(*generation, "caption", "evaluate"))(caption)
     app.command(cls=command_with_settings("evaluate"))(evaluate)

@@ -8,6 +8,9 @@ import typer
 from opadpo.cli.completion import complete_models, complete_recipes, complete_settings
 from opadpo.errors import UserError
 
+DEFAULT_SET = "heldout"
+"""The set of prompts that is meant where none is named."""
+
 Stage = Literal["opa", "opadpo"]
 
 WorkspacePath = Annotated[Path, typer.Argument(metavar="WORKSPACE", help="The project's folder.", show_default=False)]
@@ -64,6 +67,9 @@ RECIPE: dict[str, tuple[Any, Any]] = {"overrides": (Overrides, None), **COMMON}
 
 STEP: dict[str, tuple[Any, Any]] = {"overrides": (Overrides, None), "offline": (Offline, False), **COMMON}
 """Options of every step."""
+
+RECIPE_WITH_SET: dict[str, tuple[Any, Any]] = {**RECIPE, "overrides": (OverridesAndSet, None)}
+"""Options of verbs that read a recipe and a named set of prompts; both meanings of `--set`."""
 
 STEP_WITH_SET: dict[str, tuple[Any, Any]] = {**STEP, "overrides": (OverridesAndSet, None)}
 """The same for steps that work on a named set of prompts; both meanings of `--set`."""

@@ -5,14 +5,16 @@ digit, `metrics` has the plain ratios.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from opadpo.errors import DataError, MissingArtefact
 from opadpo.evaluation.answers import Answer, read_answer, read_answer_as_amber
+from opadpo.evaluation.benchmark import Question
 from opadpo.evaluation.figures import Sums, detection, percent, total
 from opadpo.evaluation.nouns import NounReader, Similarity, same_word
 
@@ -145,11 +147,45 @@ def load_amber(folder: Path) -> Amber:
         MissingArtefact: if one is missing.
         DataError: if one cannot be read.
     """
-    try:
-        rows = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))
+    associations, safe_words = load_words(folder)
+    return Amber(_load_annotations(folder / "annotations.json"), associations, safe_words)
+
+
+def load_words(folder: Path) -> tuple[dict[str, list[str]], frozenset[str]]:
+    """The associations of relation.json and the words of safe_words.txt; raises as `load_amber`."""
+    with _file_errors(folder):
         associations = json.loads((folder / "relation.json").read_text(encoding="utf-8"))
         safe = (folder / "safe_words.txt").read_text(encoding="utf-8").split("\n")
-        annotations = {row["id"]: Annotation.model_validate(row) for row in rows}
+        return associations, frozenset(word.strip() for word in safe if word.strip())
+
+
+def read_questions(queries: Path, annotations: Path, kind: Literal["generative", "discriminative"]) -> list[Question]:
+    """The questions of a query file, each with its annotation.
+
+    Raises:
+        MissingArtefact: if a file is missing.
+        DataError: if one cannot be read, or a question has no annotation, one of the other kind, or comes twice.
+    """
+    known = _load_annotations(annotations)
+    with _file_errors(queries.parent):
+        rows = json.loads(queries.read_text(encoding="utf-8"))
+        numbers = [row["id"] for row in rows]
+        strange = [n for n in numbers if n not in known or (known[n].type == "generative") != (kind == "generative")]
+        if strange or len(set(numbers)) < len(numbers):
+            raise ValueError(f"questions {strange[:5]} have no {kind} annotation, or questions come twice")
+        return [Question(row["image"], row["query"], known[row["id"]].model_dump(mode="json")) for row in rows]
+
+
+def _load_annotations(path: Path) -> dict[int, Annotation]:
+    with _file_errors(path.parent):
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {row["id"]: Annotation.model_validate(row) for row in rows}
+
+
+@contextmanager
+def _file_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise MissingArtefact(
             "A file of AMBER is missing",
@@ -160,7 +196,6 @@ def load_amber(folder: Path) -> Amber:
         raise DataError(
             "A file of AMBER cannot be read", seen=f"{folder}: {error}", remedy="fetch AMBER's files again"
         ) from error
-    return Amber(annotations, associations, frozenset(word.strip() for word in safe if word.strip()))
 
 
 def generative(
@@ -223,18 +258,27 @@ def discriminative(answers: Sequence[tuple[int, str]], amber: Amber, *, as_relea
 
 
 def discriminative_figures(sums: Sums) -> dict[str, Any]:
-    """accuracy, precision, recall, f1 and answered in percent, then the same as `KIND/...` for every kind there is."""
+    """accuracy, precision, recall, f1 and answered in percent, then the same as `KIND/...` for every kind there is.
+
+    The positive class of precision and recall is no. What a reader asks is beside them: `false_yes`, the share of
+    questions about what is not so that were answered yes, and `true_yes`, that of questions about what is so.
+    """
     figures: dict[str, Any] = {}
     for group in ("", *(f"{kind}/" for kind in KINDS)):
         if f"{group}questions" not in sums:
             continue
-        precision, recall, f1 = detection(sums[f"{group}right_no"], sums[f"{group}said_no"], sums[f"{group}no"])
+        right_no, said_no, no = (sums[f"{group}{name}"] for name in ("right_no", "said_no", "no"))
+        right_yes = sums[f"{group}correct"] - right_no
+        said_yes = sums[f"{group}answered"] - said_no
+        precision, recall, f1 = detection(right_no, said_no, no)
         figures |= {
             f"{group}accuracy": percent(sums[f"{group}correct"], sums[f"{group}questions"]),
             f"{group}precision": precision,
             f"{group}recall": recall,
             f"{group}f1": f1,
             f"{group}answered": percent(sums[f"{group}answered"], sums[f"{group}questions"]),
+            f"{group}false_yes": percent(said_yes - right_yes, no),
+            f"{group}true_yes": percent(right_yes, sums[f"{group}questions"] - no),
         }
     return figures
 

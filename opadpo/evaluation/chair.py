@@ -5,8 +5,8 @@ The truth of an image is what its instances are of and what people's captions of
 
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from opadpo.errors import DataError, MissingArtefact
+from opadpo.evaluation.benchmark import Question
 from opadpo.evaluation.coco_words import CATEGORY_WORDS, NOT_THE_THING
 from opadpo.evaluation.figures import Sums, percent, total
+from opadpo.hashing import bytes_digest
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 
@@ -150,18 +152,48 @@ def load_truth(
         MissingArtefact: if a file is missing.
         DataError: if one cannot be read.
     """
-    reader = CategoryReader()
-    found: dict[int, set[str]] = defaultdict(set)
-    try:
+    with _file_errors(folder):
         boxes = json.loads((folder / instances).read_text(encoding="utf-8"))
         texts = json.loads((folder / captions).read_text(encoding="utf-8"))
-        names = {row["id"]: row["name"] for row in boxes["categories"]}
-        for row in boxes["images"]:
-            found[row["id"]] = set()
-        for row in boxes["annotations"]:
+        return _truth(boxes, texts, {row["id"] for row in boxes["images"]})
+
+
+def read_questions(instances: Path, captions: Path, count: int, question: str) -> list[Question]:
+    """One question about each of `count` images, with what is in them; raises as `load_truth`.
+
+    The images are those whose ids have the smallest SHA-256: an arbitrary choice, the same for everybody, and a larger
+    one holds every smaller one. Images without an annotated instance are left out: nothing could be covered there.
+    """
+    with _file_errors(instances.parent):
+        boxes = json.loads(instances.read_text(encoding="utf-8"))
+        texts = json.loads(captions.read_text(encoding="utf-8"))
+        annotated = {row["image_id"] for row in boxes["annotations"]}
+        images = {row["id"]: row["file_name"] for row in boxes["images"] if row["id"] in annotated}
+        chosen = sorted(images, key=lambda number: bytes_digest(str(number).encode()))[:count]
+        truth = _truth(boxes, texts, set(chosen))
+    return [
+        Question(images[number], question, {"id": number, "truth": sorted(truth[number])}) for number in sorted(chosen)
+    ]
+
+
+def _truth(boxes: Mapping[str, Any], texts: Mapping[str, Any], wanted: Set[int]) -> Truth:
+    """What is in the wanted images: categories of their boxes, and those that people's captions name."""
+    reader = CategoryReader()
+    found: dict[int, set[str]] = {number: set() for number in wanted}
+    names = {row["id"]: row["name"] for row in boxes["categories"]}
+    for row in boxes["annotations"]:
+        if row["image_id"] in wanted:
             found[row["image_id"]].add(names[row["category_id"]])
-        for row in texts["annotations"]:
+    for row in texts["annotations"]:
+        if row["image_id"] in wanted:
             found[row["image_id"]].update(category for _, category in reader.read(row["caption"]))
+    return {number: frozenset(categories) for number, categories in found.items()}
+
+
+@contextmanager
+def _file_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise MissingArtefact(
             "A file of COCO's annotations is missing",
@@ -172,7 +204,6 @@ def load_truth(
         raise DataError(
             "COCO's annotations cannot be read", seen=f"{folder}: {error!r}", remedy="unpack the archive again"
         ) from error
-    return {number: frozenset(categories) for number, categories in found.items()}
 
 
 def _score(number: int, text: str, there: frozenset[str], reader: CategoryReader) -> ChairItem:

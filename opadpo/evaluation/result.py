@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from opadpo import __version__
 from opadpo.damage import damaged
 from opadpo.errors import MissingArtefact
+from opadpo.evaluation.statistics import Interval
 from opadpo.files import atomic_write
 from opadpo.records import Sampling
 
@@ -36,7 +37,19 @@ class Provenance(BaseModel):
     captions: str
     """Fingerprint of the captions."""
     n: int
-    """Number of captions scored."""
+    """Number of items scored."""
+    failed: int = 0
+    """Items that could not be judged; they are in no figure."""
+    empty: int = 0
+    """Captions without any text. They are scored like others: the model has said nothing."""
+    set_size: int = 0
+    """Number of prompts in the set."""
+    set_digest: str = ""
+    """What the set is: only figures on the same one can be compared."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the recipe's `evaluate` that the figures depend on."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """Annotation file -> its SHA-256."""
     version: str = __version__
     """Version of this package."""
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
@@ -52,15 +65,27 @@ class Evaluation(BaseModel):
     """Name of the benchmark."""
     metrics: dict[str, float]
     """Name -> percentage."""
+    intervals: dict[str, Interval] = Field(default_factory=dict)
+    """Name -> the same with its bootstrap interval."""
+    printed: dict[str, Any] = Field(default_factory=dict)
+    """What the authors' script prints for the same counts, where it rounds on the way."""
     items: list[dict[str, Any]]
-    """One row per caption: its `prompt_id` and what was counted in it."""
+    """One row per question that was scored: `prompt_id`, `image_id`, `question` (its number), `counts` and details."""
     provenance: Provenance
     """Where the captions came from."""
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
-    """Write an evaluation as JSON, atomically."""
-    atomic_write(path, json.dumps(evaluation.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+    """Write an evaluation as JSON, atomically; each item on a line of its own."""
+    values = evaluation.model_dump(mode="json")
+    parts = []
+    for name, value in values.items():
+        if name == "items":
+            text = "[\n" + ",\n".join(f"  {json.dumps(item, ensure_ascii=False)}" for item in value) + "\n ]"
+        else:
+            text = json.dumps(value, indent=1, ensure_ascii=False).replace("\n", "\n ")
+        parts.append(f" {json.dumps(name)}: {text}")
+    atomic_write(path, "{\n" + ",\n".join(parts) + "\n}\n")
 
 
 def read_evaluation(path: Path) -> Evaluation:

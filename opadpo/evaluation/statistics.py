@@ -50,6 +50,8 @@ class Difference(BaseModel):
     """Of a difference at least as large if the two models were exchangeable, two-sided."""
     test: Literal["permutation", "mcnemar"]
     """How it was found."""
+    n: int
+    """Items that were compared."""
 
 
 class _Grouped(NamedTuple):
@@ -141,6 +143,7 @@ def differences(
             high=float(high),
             p_value=(1 + as_large) / (1 + resamples),
             test="permutation",
+            n=len(first),
         )
     return result
 

@@ -212,7 +212,57 @@ class CaptionSection(Section):
         )
 
 
+class BenchmarkFiles(Section):
+    """Where a benchmark's files lie."""
+
+    path: str | None = setting(
+        None,
+        "Folder with the annotation files; null: they are fetched once from their authors into the cache"
+        " (`OPADPO_CACHE`, else ~/.cache/opadpo). Their checksums are compared either way.",
+        outcome=False,
+    )
+    images: str | None = setting(None, "Folder with the images.", outcome=False)
+
+
+class CocoFiles(Section):
+    """Where COCO's files lie; they are not fetched."""
+
+    path: str | None = setting(None, "Folder with instances_val2014.json and captions_val2014.json.", outcome=False)
+    images: str | None = setting(None, "Folder with the images, COCO_val2014_*.jpg.", outcome=False)
+
+
+class FilesSection(Section):
+    """Where the files of public benchmarks lie."""
+
+    amber: BenchmarkFiles = setting(BenchmarkFiles(), "AMBER.", outcome=False)
+    pope: BenchmarkFiles = setting(BenchmarkFiles(), "POPE.", outcome=False)
+    chair: CocoFiles = setting(CocoFiles(), "COCO, for CHAIR.", outcome=False)
+
+
 class EvaluateSection(Section):
     """`opadpo evaluate`: benchmark figures."""
 
-    benchmarks: list[Literal["toy"]] = setting(["toy"], "Benchmarks to score.")
+    benchmarks: list[Literal["toy", "amber", "amber-discriminative", "pope", "chair"]] = setting(
+        ["toy"], "Benchmarks to score."
+    )
+    nouns: Literal["vocabulary", "nltk"] = setting(
+        "vocabulary",
+        "How AMBER's nouns are found: `vocabulary`, by its word list and singulars, works offline; `nltk`, by a tagger,"
+        " as its authors do.",
+    )
+    similarity: Literal["exact", "spacy"] = setting(
+        "exact",
+        "When two nouns of AMBER are one thing: `exact`, the same word or one that AMBER lists with it; `spacy`, also"
+        " by word vectors (en_core_web_lg), as its authors do.",
+    )
+    as_released: bool = setting(
+        False, "Read yes-no answers as the authors' scripts do, with their quirks, instead of cleanly."
+    )
+    yes_no_instruction: str = setting(
+        "", "A line behind every yes-no question, for models that do not answer with one word by themselves."
+    )
+    chair_images: int = setting(500, "Number of COCO's images for CHAIR; a fixed choice, the same for everybody.", ge=1)
+    chair_question: str = setting("Please describe this image in detail.", "The question about each of them.")
+    confidence: float = setting(0.95, "Of the intervals.", gt=0, lt=1)
+    resamples: int = setting(10_000, "Of the bootstrap, and permutations of the tests.", ge=100, le=1_000_000)
+    files: FilesSection = setting(FilesSection(), "Where benchmark files lie.", outcome=False)

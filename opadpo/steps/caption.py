@@ -14,28 +14,38 @@ from opadpo.records import Caption, Prompt
 from opadpo.steps import plans
 from opadpo.steps.responding import Origin, Shards, check_positions, cut_warning, reusable
 from opadpo.steps.result import StepResult
+from opadpo.steps.sets import HELDOUT, artefact_of_set, folder_of_set, make_set, prompts_of_set
 from opadpo.steps.speakers import Job, Speaker, SpeakerTeam, speaking
-from opadpo.tables import iter_prompts, iter_records, write_records
+from opadpo.tables import iter_records, write_records
 from opadpo.workspace import Workspace
 
-HELDOUT = "heldout"
 SHARD_ROWS = 512
 
 
 def caption(
-    workspace: Workspace, models: Sequence[str], *, progress: Progress, prompt_set: str = HELDOUT
+    workspace: Workspace,
+    models: Sequence[str],
+    *,
+    progress: Progress,
+    prompt_set: str = HELDOUT,
+    offline: bool = False,
 ) -> StepResult:
     """Caption a set of prompts with several models on one loaded base.
+
+    A benchmark's set is made first, where it is missing or stale.
 
     Args:
         workspace: with prompts and adapters.
         models: names of adapters, and `base` for the model without one.
         progress: told about every model.
-        prompt_set: `heldout`, or the name of a subset.
+        prompt_set: `heldout`, the name of a subset, or that of a benchmark's set.
+        offline: fetch no files of a benchmark.
 
     Raises:
-        MissingArtefact: if an adapter, the prompts or the pinned base are not there; nothing is made then.
+        MissingArtefact: if an adapter, the prompts, a benchmark's files or the pinned base are not there; no caption is
+            made then.
         UserError: if no model is named, or the set is unknown.
+        DataError: if a benchmark's files are not the published ones.
         ModelError: if an adapter is of another base.
         Busy: if another process writes the same captions.
     """
@@ -43,11 +53,11 @@ def caption(
     names = list(dict.fromkeys(models))
     if not names:
         raise UserError("No model to caption with", seen="an empty list", remedy="name `base` or adapters")
-    workspace.require("prompts", f"run `opadpo prepare {workspace.shown}`")
     for name in names:
         if name != plans.BASE:
             workspace.adapter(name)
             workspace.require(f"adapters/{name}", plans.training_command(workspace, name))
+    made = make_set(workspace, prompt_set, progress=progress, offline=offline)
     prompts = prompts_of_set(workspace, prompt_set)
     wanted = {name: plans.captions(workspace, name, prompt_set) for name in names}
     missing = {name: plan for name, plan in wanted.items() if workspace.state(plan) != "done"}
@@ -56,35 +66,18 @@ def caption(
     if missing:
         run = _Captioning(workspace, prompts, prompt_set, progress)
         run.check(list(missing))
-        with speaking(workspace, run.pin, run.processing, progress) as speaker:
+        with speaking(workspace, artefact_of_set(prompt_set), run.pin, run.processing, progress) as speaker:
             for name, plan in missing.items():
                 reused += run.caption(name, plan, speaker)
         warnings = run.warnings
     return StepResult(
         step="caption",
-        status="done" if missing else "up_to_date",
-        outputs=[plan.artefact for plan in (missing or wanted).values()],
+        status="done" if missing or made else "up_to_date",
+        outputs=[*made, *(plan.artefact for plan in (missing or wanted).values())],
         counts={"models": len(names), "captions": len(names) * len(prompts), "reused": reused},
         warnings=warnings,
         seconds=time.monotonic() - started,
     )
-
-
-def prompts_of_set(workspace: Workspace, prompt_set: str) -> list[Prompt]:
-    """The prompts of `heldout` or of a subset, in their order in the workspace.
-
-    Raises:
-        UserError: if there is no such set; the message lists those that are.
-    """
-    everything = list(iter_prompts(workspace))
-    chosen = [prompt for prompt in everything if prompt_set in (prompt.subset, prompt.split)]
-    if not chosen:
-        raise UserError(
-            "The workspace has no prompts of this set",
-            seen=prompt_set,
-            remedy=f"use one of: {', '.join(sorted({p.subset for p in everything} | {p.split for p in everything}))}",
-        )
-    return chosen
 
 
 class _Captioning:
@@ -96,7 +89,8 @@ class _Captioning:
         self.section = recipe.caption
         self.pin = read_pin(workspace)
         self.processing = load_processing(self.pin, recipe)
-        check_positions(self.processing, prompts, workspace, self.section.max_new_tokens, "caption.max_new_tokens")
+        folder = folder_of_set(workspace, prompt_set)
+        check_positions(self.processing, prompts, folder, self.section.max_new_tokens, "caption.max_new_tokens")
         self.jobs = [Job(prompt, 0, derive_seed(recipe.seed, "caption", prompt.prompt_id)) for prompt in prompts]
         self.warnings: list[str] = []
 

@@ -1,29 +1,23 @@
-"""`opadpo evaluate`: figures of captions on benchmarks."""
+"""`opadpo evaluate`: figures of captions on benchmarks, with intervals, and differences to the base."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-from opadpo.errors import MissingArtefact, UserError, WorkspaceError
+from opadpo.errors import MissingArtefact, StepFailed, UserError, WorkspaceError
+from opadpo.evaluation.benchmark import Benchmark, Context, Row
+from opadpo.evaluation.comparing import compare
+from opadpo.evaluation.figures import total
 from opadpo.evaluation.result import Evaluation, Provenance, read_evaluation, write_evaluation
+from opadpo.evaluation.statistics import Difference, intervals
 from opadpo.progress import Progress
 from opadpo.records import Caption, Prompt
 from opadpo.steps import plans
-from opadpo.steps.result import StepResult
-from opadpo.tables import iter_prompts, read_records
+from opadpo.steps.benchmarks import benchmark_of
+from opadpo.steps.result import Score, StepResult
+from opadpo.steps.sets import HELDOUT, files_of_set, folder_of_set, prompts_of_set, set_digest
+from opadpo.tables import read_records
 from opadpo.workspace import Workspace
-
-Rows = Sequence[tuple[Caption, Prompt]]
-Scores = tuple[dict[str, float], list[dict[str, Any]]]
-
-
-class Benchmark(NamedTuple):
-    """How a benchmark is scored."""
-
-    prompt_set: str
-    """The captions that it reads."""
-    score: Callable[[Rows], Scores]
-    """Metrics in percent, and one row per caption."""
 
 
 def evaluate(
@@ -33,7 +27,7 @@ def evaluate(
     *,
     progress: Progress,
 ) -> StepResult:
-    """Score captions; figures are in `StepResult.figures[model][benchmark]`.
+    """Score captions; figures are in `StepResult.figures[model][benchmark]`, and in `scores` with their intervals.
 
     Args:
         workspace: with captions.
@@ -43,30 +37,37 @@ def evaluate(
 
     Raises:
         MissingArtefact: if a model has no captions; nothing is written then.
-        UserError: if a benchmark is unknown, or the prompts are not of its kind.
-        WorkspaceError: if captions are of other prompts than the workspace's.
+        UserError: if no benchmark is chosen, one is unknown, or the prompts are not of its kind.
+        WorkspaceError: if captions are of other prompts than the set's, or answer one twice.
+        StepFailed: if nothing could be judged.
     """
     started = time.monotonic()
-    chosen = {name: _benchmark(name) for name in dict.fromkeys(benchmarks or workspace.recipe.evaluate.benchmarks)}
-    pairs = [
-        (model, name)
-        for name, benchmark in chosen.items()
-        for model in _models(workspace, models, benchmark.prompt_set)
-    ]
+    chosen = [benchmark_of(name) for name in dict.fromkeys(benchmarks or workspace.recipe.evaluate.benchmarks)]
+    if not chosen:
+        raise UserError(
+            "No benchmark is chosen", seen="evaluate.benchmarks: []", remedy="name some there, or with --benchmark"
+        )
+    pairs = [(model, each) for each in chosen for model in _models(workspace, models, each.prompt_set)]
     figures: dict[str, dict[str, Any]] = {}
+    scores: list[Score] = []
     outputs, warnings, made = [], [], 0
     with progress.task("Scoring captions", len(pairs)) as task:
-        for model, name in pairs:
-            plan = plans.evaluation(workspace, model, name, chosen[name].prompt_set)
+        for model, benchmark in pairs:
+            plan = plans.evaluation(workspace, model, benchmark.name, benchmark.prompt_set)
             if workspace.state(plan) != "done":
-                evaluation = _score(workspace, model, name, chosen[name])
+                evaluation = _score(workspace, model, benchmark, progress)
                 with workspace.writing(plan) as writer:
-                    write_evaluation(writer.folder / f"{name}.json", evaluation)
-                    writer.finish({"items": len(evaluation.items)})
+                    write_evaluation(writer.folder / f"{benchmark.name}.json", evaluation)
+                    writer.finish({"items": len(evaluation.items), "failed": evaluation.provenance.failed})
                 made += 1
-            warnings += _stale_captions(workspace, model, chosen[name].prompt_set)
-            figures.setdefault(model, {})[name] = read_evaluation(workspace.evaluation(model, name)).metrics
+            evaluation = read_evaluation(workspace.evaluation(model, benchmark.name))
+            warnings += _warnings(workspace, model, benchmark, evaluation)
+            figures.setdefault(model, {})[benchmark.name] = evaluation.metrics
             outputs.append(plan.artefact)
+            task.advance()
+    with progress.task("Comparing with the base", len(pairs)) as task:
+        for model, benchmark in pairs:
+            scores += scores_of(workspace, model, benchmark)
             task.advance()
     return StepResult(
         step="evaluate",
@@ -74,82 +75,137 @@ def evaluate(
         outputs=outputs,
         counts={"models": len(figures), "evaluations": len(pairs), "made": made},
         figures=figures,
+        scores=scores,
         warnings=list(dict.fromkeys(warnings)),
         seconds=time.monotonic() - started,
     )
 
 
-def score_toy(rows: Rows) -> Scores:
-    """Exact CHAIR and coverage in the toy world.
+def scores_of(workspace: Workspace, model: str, benchmark: Benchmark) -> list[Score]:
+    """A model's metrics on a benchmark that was scored, each with its difference to the base where that was scored too.
 
     Raises:
-        UserError: if a prompt has no truth of a toy scene.
+        MissingArtefact: if the model was not scored.
+        WorkspaceError: if its figures are damaged.
     """
-    from opadpo.toy.chair import score
-
-    truths: list[Mapping[str, Any]] = []
-    for _, prompt in rows:
-        truth = prompt.extra.get("truth")
-        if not isinstance(truth, dict) or "objects" not in truth:
-            raise UserError(
-                "The toy benchmark needs prompts of the toy world, whose truth is known",
-                seen=f"prompt {prompt.prompt_id} from {prompt.source}",
-                remedy="set prepare.source.kind to toy, or choose another benchmark",
-            )
-        truths.append(truth)
-    result = score([caption.response for caption, _ in rows], truths)
-    items = [
-        {"prompt_id": prompt.prompt_id, **item.model_dump(mode="json")}
-        for (_, prompt), item in zip(rows, result.items, strict=True)
+    evaluation = read_evaluation(workspace.evaluation(model, benchmark.name))
+    compared = difference(workspace, model, plans.BASE, benchmark) if model != plans.BASE else {}
+    return [
+        Score(
+            benchmark=benchmark.name,
+            title=benchmark.title,
+            model=model,
+            metric=metric,
+            direction=benchmark.direction(metric),
+            value=interval.value,
+            low=interval.low,
+            high=interval.high,
+            n=evaluation.provenance.n,
+            failed=evaluation.provenance.failed,
+            difference=compared.get(metric),
+        )
+        for metric, interval in evaluation.intervals.items()
     ]
-    return result.metrics.model_dump(), items
 
 
-BENCHMARKS = {"toy": Benchmark("heldout", score_toy)}
-"""Name -> how it is scored."""
+def difference(workspace: Workspace, model: str, other: str, benchmark: Benchmark) -> dict[str, Difference]:
+    """Every metric of `model` less that of `other`; empty where `other` has no figures that hold today.
+
+    Raises:
+        MissingArtefact: if `model` was not scored.
+        WorkspaceError: if figures are damaged.
+        DataError: if the two have no item in common.
+    """
+    if workspace.state(plans.evaluation(workspace, other, benchmark.name, benchmark.prompt_set)) != "done":
+        return {}
+    first, second = (read_evaluation(workspace.evaluation(name, benchmark.name)) for name in (model, other))
+    if first.provenance.set_digest != second.provenance.set_digest:
+        return {}
+    section = workspace.recipe.evaluate
+    return compare(
+        first,
+        second,
+        benchmark,
+        seed=workspace.recipe.seed,
+        resamples=section.resamples,
+        confidence=section.confidence,
+    )
 
 
-def _benchmark(name: str) -> Benchmark:
-    if name not in BENCHMARKS:
-        raise UserError("There is no such benchmark", seen=name, remedy=f"use one of: {', '.join(sorted(BENCHMARKS))}")
-    return BENCHMARKS[name]
+def rows_of(workspace: Workspace, model: str, prompt_set: str) -> tuple[list[Row], list[Prompt]]:
+    """(captions of a model with their prompts, in the set's order; the prompts of the set).
+
+    Raises:
+        MissingArtefact: if the set is not there.
+        WorkspaceError: if captions are of other prompts, answer one twice, or there are none.
+    """
+    path = workspace.captions(model, prompt_set)
+    captions = read_records(path, Caption)
+    prompts = prompts_of_set(workspace, prompt_set)
+    by_prompt = {row.prompt_id: row for row in captions}
+    strangers = len(by_prompt.keys() - {prompt.prompt_id for prompt in prompts})
+    repeated = len(captions) - len(by_prompt)
+    if strangers or repeated or not captions:
+        what = "answer prompts twice" if repeated else "are not of the workspace's prompts"
+        raise WorkspaceError(
+            f"The captions {what if captions else 'are empty'}",
+            seen=f"{path}: {repeated or strangers} of {len(captions)} rows",
+            remedy=f"delete {path}, then run `{command_for(workspace, model, prompt_set)}`",
+        )
+    return [Row(by_prompt[prompt.prompt_id], prompt) for prompt in prompts if prompt.prompt_id in by_prompt], prompts
 
 
 def _models(workspace: Workspace, wanted: Sequence[str] | None, prompt_set: str) -> list[str]:
     """The models to score: those asked for, or all that have captions; the base first."""
-    command = f"run `opadpo caption {workspace.shown} --model"
     if wanted is not None:
         names = list(dict.fromkeys(wanted))
         for name in names:
             workspace.captions(name, prompt_set)
-            workspace.require(f"captions/{name}/{prompt_set}.parquet", f"{command} {name}`")
+            command = command_for(workspace, name, prompt_set)
+            workspace.require(f"captions/{name}/{prompt_set}.parquet", f"run `{command}`")
         return names
     folders = sorted((workspace.root / "captions").glob("*"), key=lambda path: (path.name != plans.BASE, path.name))
     names = [path.name for path in folders if workspace.manifest(f"captions/{path.name}/{prompt_set}.parquet")]
     if not names:
         raise MissingArtefact(
-            "There are no captions to score yet", seen=workspace.root / "captions", remedy=f"{command} base`"
+            "There are no captions to score yet",
+            seen=workspace.root / "captions" / "*" / f"{prompt_set}.parquet",
+            remedy=f"run `{command_for(workspace, plans.BASE, prompt_set)}`",
         )
     return names
 
 
-def _score(workspace: Workspace, model: str, name: str, benchmark: Benchmark) -> Evaluation:
-    path = workspace.captions(model, benchmark.prompt_set)
-    captions = read_records(path, Caption)
-    prompts = {p.prompt_id: p for p in iter_prompts(workspace)}
-    strangers = [row.prompt_id for row in captions if row.prompt_id not in prompts]
-    if strangers or not captions:
-        raise WorkspaceError(
-            "The captions are not of the workspace's prompts" if strangers else "The captions are empty",
-            seen=f"{path}: {len(strangers)} of {len(captions)} rows",
-            remedy=f"run `opadpo caption {workspace.shown} --model {model}` again",
+def command_for(workspace: Workspace, model: str, prompt_set: str) -> str:
+    """The command that makes a model's captions of a set."""
+    named = "" if prompt_set == HELDOUT else f" --set {prompt_set}"
+    return f"opadpo caption {workspace.shown} --model {model}{named}"
+
+
+def _score(workspace: Workspace, model: str, benchmark: Benchmark, progress: Progress) -> Evaluation:
+    rows, prompts = rows_of(workspace, model, benchmark.prompt_set)
+    section = workspace.recipe.evaluate
+    scored = benchmark.score(rows, Context(section, folder_of_set(workspace, benchmark.prompt_set), progress))
+    if not scored.items:
+        raise StepFailed(
+            f"Nothing of {benchmark.title} could be judged",
+            seen=f"{scored.failed} of {len(rows)} captions failed",
+            remedy="run the command again",
         )
-    metrics, items = benchmark.score([(row, prompts[row.prompt_id]) for row in captions])
-    first = captions[0]
+    counts = [item["counts"] for item in scored.items]
+    first = rows[0].caption
     return Evaluation(
-        benchmark=name,
-        metrics=metrics,
-        items=items,
+        benchmark=benchmark.name,
+        metrics=benchmark.figures(total(counts)),
+        intervals=intervals(
+            counts,
+            benchmark.figures,
+            clusters=[item["image_id"] for item in scored.items],
+            seed=workspace.recipe.seed,
+            resamples=section.resamples,
+            confidence=section.confidence,
+        ),
+        printed=scored.printed,
+        items=scored.items,
         provenance=Provenance(
             model=model,
             base=first.model,
@@ -159,12 +215,29 @@ def _score(workspace: Workspace, model: str, name: str, benchmark: Benchmark) ->
             decoding=first.sampling,
             prompt_set=benchmark.prompt_set,
             captions=workspace.fingerprint(f"captions/{model}/{benchmark.prompt_set}.parquet"),
-            n=len(captions),
+            n=len(scored.items),
+            failed=scored.failed,
+            empty=sum(not row.caption.response.strip() for row in rows),
+            set_size=len(prompts),
+            set_digest=set_digest(prompts),
+            settings={**{name: getattr(section, name) for name in benchmark.settings}, **scored.settings},
+            files=files_of_set(workspace, benchmark.prompt_set),
         ),
     )
 
 
-def _stale_captions(workspace: Workspace, model: str, prompt_set: str) -> list[str]:
-    if workspace.state(plans.captions(workspace, model, prompt_set)) != "stale":
-        return []
-    return [f"the captions of {model} are stale; run `opadpo caption {workspace.shown} --model {model}` to renew them"]
+def _warnings(workspace: Workspace, model: str, benchmark: Benchmark, evaluation: Evaluation) -> list[str]:
+    """What a reader of the figures must know."""
+    origin = evaluation.provenance
+    captions = len({item["prompt_id"] for item in evaluation.items}) + origin.failed
+    found = []
+    if workspace.state(plans.captions(workspace, model, benchmark.prompt_set)) == "stale":
+        command = command_for(workspace, model, benchmark.prompt_set)
+        found.append(f"the captions of {model} are stale; run `{command}` to renew them")
+    if origin.empty:
+        found.append(f"{benchmark.title}: {origin.empty:,} of {captions:,} captions of {model} are empty")
+    if origin.failed:
+        found.append(f"{benchmark.title}: {origin.failed:,} items of {model} could not be judged and are in no figure")
+    if captions < origin.set_size:
+        found.append(f"{benchmark.title}: {model} has captions of {captions:,} of {origin.set_size:,} prompts")
+    return found

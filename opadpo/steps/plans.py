@@ -4,12 +4,15 @@ Each function returns the `Plan` of one artefact as it would be made now: the se
 fingerprints of what it is made from.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+from opadpo.evaluation.files import RELEASES, stamp
 from opadpo.manifest import Plan
 from opadpo.models.base import pinned_digest
 from opadpo.recipe import Recipe, outcome
 from opadpo.recipe.training import OpadpoSection
+from opadpo.steps.benchmarks import BENCHMARKS, SETS, artefact_of_set
 from opadpo.steps.sources import source_digest
 from opadpo.workspace import Workspace
 
@@ -135,12 +138,26 @@ def opadpo_section(workspace: Workspace, what: Variant) -> OpadpoSection:
     return section.model_copy(update={"loss": section.loss.plain()}) if what.plain else section
 
 
+def benchmark_set(workspace: Workspace, name: str) -> Plan:
+    """Questions and images of a benchmark."""
+    what, section = SETS[name], workspace.recipe.evaluate
+    artefact = artefact_of_set(name)
+    stamps = stamp(RELEASES[what.release], what.files, getattr(section.files, what.release).path)
+    manifest = workspace.manifest(artefact)
+    before = manifest.settings.get("files", {}) if manifest else {}
+    # Like a data source, files that are not at hand any more leave what was made from them good.
+    files = {file: stamps.get(file, before.get(file)) for file in what.files}
+    settings = {"set": name, "files": files, **_evaluate_settings(workspace, what.settings)}
+    return Plan(artefact=artefact, step="caption", settings=settings, inputs={})
+
+
 def captions(workspace: Workspace, model: str, prompt_set: str) -> Plan:
     """A model's captions of a set of prompts."""
     settings = {**_model_settings(workspace), "caption": outcome(workspace.recipe.caption), "of": model}
     if workspace.recipe.caption.temperature > 0:
         settings["seed"] = workspace.recipe.seed
-    needed = ["prompts"] if model == BASE else ["prompts", f"adapters/{model}"]
+    prompts_artefact = artefact_of_set(prompt_set)
+    needed = [prompts_artefact] if model == BASE else [prompts_artefact, f"adapters/{model}"]
     return Plan(
         artefact=f"captions/{model}/{prompt_set}.parquet",
         step="caption",
@@ -151,12 +168,19 @@ def captions(workspace: Workspace, model: str, prompt_set: str) -> Plan:
 
 def evaluation(workspace: Workspace, model: str, benchmark: str, prompt_set: str) -> Plan:
     """A model's figures on a benchmark."""
+    known = BENCHMARKS.get(benchmark)
+    names = (*known.settings, "confidence", "resamples") if known else ()
     return Plan(
         artefact=f"evaluations/{model}/{benchmark}.json",
         step="evaluate",
-        settings={"benchmark": benchmark, "set": prompt_set},
-        inputs=_inputs(workspace, f"captions/{model}/{prompt_set}.parquet"),
+        settings={"benchmark": benchmark, "set": prompt_set, **_evaluate_settings(workspace, names)},
+        inputs=_inputs(workspace, f"captions/{model}/{prompt_set}.parquet", artefact_of_set(prompt_set)),
     )
+
+
+def _evaluate_settings(workspace: Workspace, names: Sequence[str]) -> dict[str, Any]:
+    values = outcome(workspace.recipe.evaluate)
+    return {f"evaluate.{name}": values[name] for name in names}
 
 
 def _model_settings(workspace: Workspace) -> dict[str, Any]:

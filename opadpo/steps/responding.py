@@ -130,19 +130,19 @@ def reusable(workspace: Workspace, plan: Plan, *keys: str) -> bool:
     return manifest is not None and all(manifest.settings.get(key) == plan.settings.get(key) for key in keys)
 
 
-def check_positions(
-    processing: Processing, prompts: Sequence[Prompt], workspace: Workspace, limit: int, key: str
-) -> None:
+def check_positions(processing: Processing, prompts: Sequence[Prompt], folder: Path, limit: int, key: str) -> None:
     """Check that the longest prompt and response together fit the model's positions.
 
+    `folder` holds the prompts' images; `key` is the recipe's key of `limit`.
+
     Raises:
-        UserError: if they do not; `key` is the recipe's key of `limit`.
+        UserError: if they do not.
     """
     positions = getattr(processing.config.get_text_config(), "max_position_embeddings", None)
     if positions is None or not prompts:
         return
     longest = max(prompts, key=lambda prompt: len(prompt.question))
-    image = open_rgb(workspace.prompts / longest.image_file)
+    image = open_rgb(folder / longest.image_file)
     length = len(processing.encode(longest.question, image).input_ids)
     if length + limit > positions:
         raise UserError(

@@ -58,7 +58,7 @@ def rollout(
     prompts = training_prompts(workspace, section.subsets)
     processing = load_processing(pin, workspace.recipe)
     kept, dropped = _by_length(prompts, processing, section.max_prompt_tokens)
-    check_positions(processing, kept, workspace, section.max_new_tokens, "rollout.max_new_tokens")
+    check_positions(processing, kept, workspace.prompts, section.max_new_tokens, "rollout.max_new_tokens")
     jobs = [
         Job(prompt, index, derive_seed(workspace.recipe.seed, prompt.prompt_id, index))
         for prompt in kept
@@ -71,7 +71,7 @@ def rollout(
             result = Served(workspace, processing, pin, origin).sample(writer, jobs, dropped, ways)
         else:
             older = sorted(workspace.rollouts.glob("*.parquet")) if reusable(workspace, plan, "model", "base") else []
-            with speaking(workspace, pin, processing, progress) as speaker:
+            with speaking(workspace, "prompts", pin, processing, progress) as speaker:
                 result = _sample(writer, origin, jobs, dropped, speaker, older, progress)
     return result.model_copy(update={"seconds": time.monotonic() - started})
 

@@ -39,8 +39,8 @@ class Job:
 class Speaker:
     """The base model, loaded when it is first needed, with one adapter at a time."""
 
-    def __init__(self, workspace: Workspace, pin: BasePin, processing: Processing) -> None:
-        self.workspace, self.pin, self.processing = workspace, pin, processing
+    def __init__(self, workspace: Workspace, artefact: str, pin: BasePin, processing: Processing) -> None:
+        self.workspace, self.artefact, self.pin, self.processing = workspace, artefact, pin, processing
         self.adapter: Path | None = None
         self._base: PreTrainedModel | None = None
         self._adapted: PeftModel | None = None
@@ -62,7 +62,7 @@ class Speaker:
         """
         from opadpo.models.generation import generate
 
-        folder = self.workspace.prompts
+        folder = self.workspace.root / self.artefact
         rows = [
             (self.processing.encode(job.prompt.question, open_rgb(folder / job.prompt.image_file)), job.seed)
             for job in jobs
@@ -91,9 +91,15 @@ class SpeakerTeam:
     """Several processes, each with the model on its own device; a batch goes to whichever is free."""
 
     def __init__(
-        self, workspace: Workspace, pin: BasePin, processing: Processing, members: Team, progress: Progress
+        self,
+        workspace: Workspace,
+        artefact: str,
+        pin: BasePin,
+        processing: Processing,
+        members: Team,
+        progress: Progress,
     ) -> None:
-        self.workspace, self.pin, self.processing = workspace, pin, processing
+        self.workspace, self.artefact, self.pin, self.processing = workspace, artefact, pin, processing
         self.members, self.progress = members, progress
         self.adapter: Path | None = None
 
@@ -113,6 +119,7 @@ class SpeakerTeam:
 
         setup = {
             "root": str(self.workspace.root),
+            "artefact": self.artefact,
             "recipe": self.workspace.recipe.model_dump(mode="json"),
             "pin": self.pin.model_dump(mode="json"),
             "adapter": str(self.adapter) if self.adapter else None,
@@ -128,15 +135,18 @@ class SpeakerTeam:
 
 @contextmanager
 def speaking(
-    workspace: Workspace, pin: BasePin, processing: Processing, progress: Progress
+    workspace: Workspace, artefact: str, pin: BasePin, processing: Processing, progress: Progress
 ) -> Iterator[Speaker | SpeakerTeam]:
-    """Whoever answers in this workspace, with `model.processes` or as many processes as a launcher has started."""
+    """Whoever answers the prompts of an artefact, with `model.processes` or as many processes as a launcher started.
+
+    `artefact` is `prompts`, or a benchmark's set.
+    """
     processes = processes_wanted(workspace.recipe.model.processes)
     if processes == 1:
-        yield Speaker(workspace, pin, processing)
+        yield Speaker(workspace, artefact, pin, processing)
         return
     with team(processes) as members:
-        yield SpeakerTeam(workspace, pin, processing, members, progress)
+        yield SpeakerTeam(workspace, artefact, pin, processing, members, progress)
 
 
 def work(payload: str, service: Service) -> None:
@@ -147,8 +157,8 @@ def work(payload: str, service: Service) -> None:
     recipe, pin = Recipe.model_validate(setup["recipe"]), BasePin.model_validate(setup["pin"])
     if "speaker" not in service.kept:
         workspace = Workspace(Path(setup["root"]), recipe)
-        service.kept["speaker"] = Speaker(workspace, pin, load_processing(pin, recipe))
-        service.kept["prompts"] = {prompt.prompt_id: prompt for prompt in iter_prompts(workspace)}
+        service.kept["speaker"] = Speaker(workspace, setup["artefact"], pin, load_processing(pin, recipe))
+        service.kept["prompts"] = {p.prompt_id: p for p in iter_prompts(workspace, setup["artefact"])}
     speaker, prompts = service.kept["speaker"], service.kept["prompts"]
     speaker.use(Path(setup["adapter"]) if setup["adapter"] else None)
     sampling = Sampling.model_validate(setup["sampling"])

@@ -14,6 +14,7 @@ from opadpo.recipe import load_recipe
 from opadpo.review.agreement import Agreement, agreement
 from opadpo.review.trust import Trust, checked_pairs, trust
 from opadpo.steps import plans
+from opadpo.steps.benchmarks import BENCHMARKS, SETS, artefact_of_set
 from opadpo.workspace import RECIPE_FILE, State, Workspace
 
 MAIN_ADAPTERS = ("opa", "opadpo")
@@ -100,10 +101,15 @@ def artefacts(workspace: Workspace) -> list[str]:
     adapters = [*MAIN_ADAPTERS, *_names(workspace.root / "adapters"), *_unfinished_adapters(workspace)]
     adapters = sorted(dict.fromkeys(adapters), key=lambda name: (name not in MAIN_ADAPTERS, name))
     models = [plans.BASE, *adapters]
-    wanted = _has_heldout(workspace)
-    captions = [f"captions/{model}/{DEFAULT_SET}.parquet" for model in models if wanted]
+    wanted = [BENCHMARKS[name] for name in workspace.recipe.evaluate.benchmarks]
+    if not _has_heldout(workspace):
+        wanted = [benchmark for benchmark in wanted if benchmark.prompt_set != DEFAULT_SET]
+    own = [DEFAULT_SET] if _has_heldout(workspace) else []
+    prompt_sets = dict.fromkeys([*own, *(benchmark.prompt_set for benchmark in wanted)])
+    there = [name for name in _names(workspace.root / "benchmarks") if name in SETS]
+    captions = [f"captions/{model}/{name}.parquet" for name in prompt_sets for model in models]
     captions += _files(workspace.root / "captions", "*/*.parquet")
-    evaluations = [f"evaluations/{m}/{b}.json" for m in models for b in workspace.recipe.evaluate.benchmarks if wanted]
+    evaluations = [f"evaluations/{model}/{benchmark.name}.json" for model in models for benchmark in wanted]
     evaluations += _files(workspace.root / "evaluations", "*/*.json")
     return [
         "prompts",
@@ -114,6 +120,7 @@ def artefacts(workspace: Workspace) -> list[str]:
         "datasets/opa",
         "datasets/opadpo",
         *[f"adapters/{name}" for name in adapters],
+        *dict.fromkeys(artefact_of_set(name) for name in [*prompt_sets, *there] if name in SETS),
         *dict.fromkeys(captions),
         *dict.fromkeys(evaluations),
     ]
@@ -143,6 +150,8 @@ def plan_for(
         stage = settings.get("stage") or ("opa" if rest == "opa" else "opadpo")
         name, what = plans.variant(stage, rest, settings.get("from"))
         return plans.adapter(workspace, name, what)
+    if kind == "benchmarks":
+        return plans.benchmark_set(workspace, rest)
     model, _, file = rest.partition("/")
     if kind == "captions":
         return plans.captions(workspace, model, Path(file).stem)
@@ -329,10 +338,14 @@ def _command(root: Path, artefact: str, plan: Plan, overrides: Sequence[str]) ->
             words += ["--from", start]
     elif kind in ("captions", "evaluations"):
         model, _, file = rest.partition("/")
+        name = Path(file).stem
         words += ["--model", model]
-        prompt_set = Path(file).stem if kind == "captions" else plan.settings["set"]
-        words += ["--benchmark", Path(file).stem] if kind == "evaluations" else []
-        words += ["--set", prompt_set] if prompt_set != DEFAULT_SET else []
+        if kind == "evaluations":
+            words += ["--benchmark", name]
+        elif name != DEFAULT_SET:
+            words += ["--set", name]
+    elif kind == "benchmarks":
+        words += ["--model", plans.BASE, "--set", rest]
     for override in overrides:
         words += ["--set", override]
     return shlex.join(words)

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from opadpo.errors import DataError
+from opadpo.evaluation.figures import Sums, percent, total
 from opadpo.toy.captions import mentions
 
 
@@ -22,6 +23,17 @@ class ChairItem(BaseModel):
     """Those of the scene that are named, each once, in the scene's order."""
     missed: tuple[str, ...]
     """Those of the scene that are not named."""
+
+    def counts(self) -> dict[str, int]:
+        """What `chair_figures` sums."""
+        return {
+            "mentions": len(self.mentioned),
+            "wrong": len(self.hallucinated),
+            "captions": 1,
+            "bad_captions": int(bool(self.hallucinated)),
+            "covered": len(self.covered),
+            "things": len(self.covered) + len(self.missed),
+        }
 
 
 class ChairMetrics(BaseModel):
@@ -46,6 +58,15 @@ class ChairResult(BaseModel):
     """The three percentages."""
     items: tuple[ChairItem, ...]
     """One row per caption, in the order given."""
+
+
+def chair_figures(sums: Sums) -> dict[str, Any]:
+    """The three metrics from sums of `ChairItem.counts`; 0 where nothing was counted."""
+    return {
+        "chair_i": percent(sums["wrong"], sums["mentions"]),
+        "chair_s": percent(sums["bad_captions"], sums["captions"]),
+        "coverage": percent(sums["covered"], sums["things"]),
+    }
 
 
 def score_item(caption: str, truth: Mapping[str, Any]) -> ChairItem:
@@ -73,18 +94,5 @@ def score(captions: Sequence[str], truths: Sequence[Mapping[str, Any]]) -> Chair
             remedy="pass captions and truths of the same rows",
         )
     items = tuple(score_item(caption, truth) for caption, truth in zip(captions, truths, strict=True))
-    mentioned = sum(len(item.mentioned) for item in items)
-    hallucinated = sum(len(item.hallucinated) for item in items)
-    covered = sum(len(item.covered) for item in items)
-    there = covered + sum(len(item.missed) for item in items)
-    metrics = ChairMetrics(
-        chair_i=_percent(hallucinated, mentioned),
-        chair_s=_percent(sum(bool(item.hallucinated) for item in items), len(items)),
-        coverage=_percent(covered, there),
-    )
+    metrics = ChairMetrics(**chair_figures(total(item.counts() for item in items)))
     return ChairResult(metrics=metrics, items=items)
-
-
-def _percent(part: int, whole: int) -> float:
-    """100 * part / whole, and 0 where nothing was counted (no mention: nothing was hallucinated)."""
-    return 100.0 * part / whole if whole else 0.0

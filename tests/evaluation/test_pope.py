@@ -65,6 +65,7 @@ def test_no_answer_is_wrong_but_neither_yes_nor_no() -> None:
         "f1": 100.0,
         "yes_ratio": 50.0,
         "answered": 50.0,
+        "false_yes": 0.0,
     }
 
 

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import small_benchmarks
 import tiny_workspace
 import torch
 
@@ -158,6 +159,34 @@ def test_a_subset_can_be_captioned(captioned):
     rows = rows_of(workspace, "base", "train-1")
     assert len(rows) == 8
     assert {row.prompt_set for row in rows} == {"train-1"}
+
+
+def test_a_benchmark_s_set_is_made_and_captioned_with_its_own_images(tiny_llava_folder, tmp_path, monkeypatch):
+    files = small_benchmarks.make(tmp_path / "published", monkeypatch)
+    workspace = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder, evaluate={"files": files})
+    result = run(workspace, ["base"], prompt_set="pope", offline=True)
+    assert result.outputs == ["benchmarks/pope", "captions/base/pope.parquet"]
+    rows = rows_of(workspace, "base", "pope")
+    prompts = read_records(workspace.root / "benchmarks" / "pope" / "prompts.parquet", Prompt)
+    assert [row.prompt_id for row in rows] == [prompt.prompt_id for prompt in prompts]
+    assert {row.prompt_set for row in rows} == {"pope"}
+    monkeypatch.setattr(speakers.Speaker, "respond", None)
+    assert run(workspace, ["base"], prompt_set="pope").status == "up_to_date"
+    again = tiny_workspace.change_recipe(
+        workspace, tiny_llava_folder, evaluate={"files": files, "yes_no_instruction": "Yes or no?"}
+    )
+    assert again.state(plans.benchmark_set(again, "pope")) == "stale"
+
+
+@pytest.mark.slow
+def test_several_processes_caption_a_benchmark_s_set(tiny_llava_folder, tmp_path, monkeypatch):
+    files = small_benchmarks.make(tmp_path / "published", monkeypatch)
+    one, two = (
+        tiny_workspace.make(tmp_path / name, tiny_llava_folder, evaluate={"files": files}) for name in ("one", "two")
+    )
+    run(one, ["base"], prompt_set="amber")
+    run(Workspace.open(two.root, ["model.processes=2"]), ["base"], prompt_set="amber")
+    assert rows_of(two, "base", "amber") == rows_of(one, "base", "amber")
 
 
 class TestBadInput:
