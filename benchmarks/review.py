@@ -286,9 +286,11 @@ def in_browser(server: Server, runs: int, commits: int) -> dict[str, Any]:
         page.locator("[data-record]").first.wait_for()
         filters, words = [], []
         for run in range(runs):
+            page.wait_for_timeout(300)
             act = f"document.querySelectorAll('.r-rail input[type=checkbox]')[{run % 8}].click()"
             filters.append(page.evaluate(PAINTED, ["", act, LISTED]))
             text = f"{WORDS[run % len(WORDS)]} {WORDS[(run * 5 + 1) % len(WORDS)]}"
+            page.wait_for_timeout(300)
             words.append(
                 page.evaluate(PAINTED, ["", f"{SEARCH}.value = '{text}'; {SEARCH}.form.requestSubmit()", LISTED])
             )

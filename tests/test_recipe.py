@@ -10,7 +10,9 @@ from opadpo.recipe import Recipe, describe, dump_recipe, load_recipe, outcome, p
 ALL_WRONG = """
 modle: {}
 rollout: {temprature: 1, samples_per_prompt: 3, temperature: 0, top_p: 7}
-train: {opa: {batch_size: 10, micro_batch_size: 4, micro_batch_tokens: 900, packing: false}}
+train:
+  opa: {batch_size: 10, micro_batch_size: 4, micro_batch_tokens: 900, packing: false}
+  opadpo: {batch_size: 10, micro_batch_size: 4}
 prepare: {source: {kind: folder}}
 build: 3
 """
@@ -30,7 +32,8 @@ def test_every_mistake_is_told_at_once_with_key_value_and_remedy():
     assert "prepare.source.path: needed" in text
     assert "prepare.source.question: needed" in text
     assert "train.opadpo.loss.standard_pair_coef: seen 1.0" in text
-    assert "train.opa.micro_batch_size: seen 4" in text
+    assert "train.opadpo.micro_batch_size: seen 4" in text
+    assert "train.opa.micro_batch_size" not in text  # the budget of tokens takes its place
     assert "train.opa.micro_batch_tokens: seen 900 with train.opa.packing false" in text
     assert "rollout.samples_per_prompt: seen 3 with rollout.temperature 0" in text
 

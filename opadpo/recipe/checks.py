@@ -107,7 +107,9 @@ def _trainer(key: str, section: TrainerSection, processes: int) -> Iterator[str]
             f"{key}.batch_size: seen {section.batch_size} with train.processes {processes}; make it a multiple of the"
             " processes"
         )
-    elif (section.batch_size // processes) % min(section.micro_batch_size, section.batch_size // processes):
+    elif section.micro_batch_tokens is None and (
+        (section.batch_size // processes) % min(section.micro_batch_size, section.batch_size // processes)
+    ):
         yield (
             f"{key}.micro_batch_size: seen {section.micro_batch_size} with {key}.batch_size {section.batch_size} and"
             f" train.processes {processes}; it must divide the {section.batch_size // processes} examples of a process"

@@ -158,8 +158,9 @@ def search(connection: sqlite3.Connection, text: str, among: Sequence[int] | Non
 
     With `among`, only those of these places.
     """
-    pattern = "%" + "".join(f"\\{c}" if c in "%_\\" else c for c in text.casefold()) + "%"
-    query = "SELECT place FROM texts WHERE (sampled LIKE ?1 ESCAPE '\\' OR revised LIKE ?1 ESCAPE '\\')"
+    # Both sides are folded, and `instr` compares bytes: several times as fast as LIKE, which folds anew.
+    pattern = text.casefold()
+    query = "SELECT place FROM texts WHERE (instr(sampled, ?1) OR instr(revised, ?1))"
     if among is None:
         return [row[0] for row in connection.execute(query, (pattern,))]
     query += " AND place IN (SELECT value FROM json_each(?2))"

@@ -1,6 +1,8 @@
 """The recipe's trainer settings as arguments of `transformers.Trainer`."""
 
+import json
 import math
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,9 +31,16 @@ def check_trainer(section: TrainerSection, device: "torch.device", *, sharding: 
 
     Raises:
         DependencyMissing: if bitsandbytes, a CUDA GPU or a tracker's package is missing.
-        UserError: if transformers knows no such tracker.
+        UserError: if transformers knows no such tracker, or this process was started for ZeRO stage 3.
     """
     _check_trackers(section.report_to)
+    if _zero_stage() == 3:
+        raise UserError(
+            "DeepSpeed's ZeRO stage 3 is not supported",
+            seen="zero_stage 3 in accelerate's configuration",
+            remedy="set zero_stage to 2, or use train.sharding fsdp: stage 3 leaves each process with parts that an"
+            " adapter cannot be saved from",
+        )
     if sharding == "fsdp" and device.type != "cuda":
         # accelerate 1.15 would train without sharding, and not say so.
         raise DependencyMissing(
@@ -58,6 +67,23 @@ def check_trainer(section: TrainerSection, device: "torch.device", *, sharding: 
             seen=f"device {device.type}",
             remedy="set precision to float32 or bfloat16",
         )
+
+
+def _zero_stage() -> int | None:
+    """DeepSpeed's stage that `accelerate launch` has set for this process; None without DeepSpeed."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() != "true":
+        return None
+    path = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
+    if path != "none":
+        try:
+            return int(json.loads(Path(path).read_text()).get("zero_optimization", {}).get("stage", 0))
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(
+                "DeepSpeed's configuration cannot be read",
+                seen=f"{path}: {error}",
+                remedy="name a JSON file of settings",
+            ) from error
+    return int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))
 
 
 def _check_trackers(names: list[str]) -> None:

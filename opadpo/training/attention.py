@@ -2,7 +2,8 @@
 
 A prompt sees itself; then the row's responses, in one call, see the prompt and each itself. Nothing is computed
 between rows, and of a row neither the prompt's sight of its responses (a dense mask computes and discards it) nor the
-half above a prompt's diagonal. Every call is transformers' own sdpa.
+half above a prompt's diagonal. Every call is transformers' own sdpa. Of the last layer's outputs only those that
+predict a response token are read: its feed-forward part computes no others.
 
 Registered under `PACKED`, which is sdpa to every call that brings no layout.
 """
@@ -35,9 +36,10 @@ class Row(NamedTuple):
 class Layout:
     """What the attention of all layers needs to know of the sequence; masks are made once per kind of layer."""
 
-    def __init__(self, rows: list[Row]) -> None:
-        """`rows` one after another fill the sequence."""
+    def __init__(self, rows: list[Row], needed: Tensor) -> None:
+        """`rows` one after another fill the sequence; `needed` (positions,) are the places that are read at the end."""
         self.rows = rows
+        self.needed = needed
         self.lengths = [len(row.segments) for row in rows]
         self._masks: dict[int | None, list[tuple[Tensor | None, Tensor]]] = {}
 
@@ -106,14 +108,52 @@ def attend_packed(
     return torch.cat(outputs, dim=1), None
 
 
-def attend_by_layout(text: Any) -> None:
-    """Let a language model with this config (of the loaded model) attend by the layouts that its calls bring."""
+def attend_by_layout(model: Any) -> None:
+    """Let a loaded model's language model go by the layouts that its calls bring; other calls stay as they are."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
     AttentionInterface.register(PACKED, attend_packed)
     AttentionMaskInterface.register(PACKED, sdpa_mask)
-    text._attn_implementation = PACKED
+    model.config.get_text_config()._attn_implementation = PACKED
+    _read_last(model.get_decoder().layers[-1])
+
+
+class _Call:
+    """The call that a layer is in."""
+
+    layout: Layout | None = None
+
+
+def _read_last(layer: Any) -> None:
+    """Let the last layer's feed-forward part compute what is read of it, and give zeros elsewhere.
+
+    The hooks stay, and are those of parts of the layer: a checkpointed layer's `forward` runs once more in the backward
+    pass, without the hooks of the layer itself.
+    """
+    if hasattr(layer.mlp, "_call"):
+        return
+    layer.self_attn._call = layer.mlp._call = _Call()
+    layer.self_attn.register_forward_pre_hook(_note_layout, with_kwargs=True)
+    layer.mlp.register_forward_pre_hook(_take_what_is_read)
+    layer.mlp.register_forward_hook(_fill_with_zeros)
+
+
+def _note_layout(attention: Any, _: Any, options: dict[str, Any]) -> None:
+    attention._call.layout = options.get("layout")
+
+
+def _take_what_is_read(mlp: Any, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+    layout = mlp._call.layout
+    return (inputs[0].index_select(1, layout.needed),) if layout else None
+
+
+def _fill_with_zeros(mlp: Any, _: Any, output: Tensor) -> Tensor | None:
+    layout = mlp._call.layout
+    if not layout:
+        return None
+    everywhere = output.new_zeros(len(output), sum(layout.lengths), output.shape[2])
+    return everywhere.index_copy(1, layout.needed, output)
 
 
 def no_mask(text: Any, device: torch.device) -> Tensor | dict[str, Tensor]:

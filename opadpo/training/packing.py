@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from opadpo.errors import UserError
 from opadpo.training.attention import PACKED, PROMPT, Layout, Row, attend_by_layout, no_mask
 from opadpo.training.head import frozen_head, scoring
-from opadpo.training.logps import padded_length, spread
+from opadpo.training.logps import spread
 from opadpo.training.sharding import forward_method
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class PackedSequences(NamedTuple):
         inner = _model_with_images(model)
         text = inner.config.get_text_config()
         check_attention(text._attn_implementation)
-        attend_by_layout(text)
+        attend_by_layout(inner)
         frozen_head(inner)
         positions = restarted_positions(self, model)
         features = None if trains_tower(model) else image_features(model, self.image_inputs)
@@ -141,7 +141,7 @@ def pack_rows(
         padding_side: where.
     """
     lengths = [len(row.prompt) + sum(map(len, row.responses)) for row in rows]
-    shape = (len(rows), padded_length(lengths))
+    shape = (len(rows), max(lengths))
     input_ids, segments = torch.full(shape, pad_token_id), torch.full(shape, PADDING)
     offsets, needed = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
     places: list[list[Tensor]] = []
@@ -187,7 +187,7 @@ def row_layout(batch: PackedSequences) -> Layout:
     for row, (inside, prompt) in enumerate(zip(batch.segments != PADDING, prompts.tolist(), strict=True)):
         together = image[row][inside] if batch.family.image_sees_itself else None
         rows.append(Row(batch.segments[row][inside], places[row][inside], together, prompt))
-    return Layout(rows)
+    return Layout(rows, batch.needed[batch.segments != PADDING].nonzero().squeeze(1))
 
 
 def restarted_positions(batch: PackedSequences, model: nn.Module) -> Tensor:

@@ -4,7 +4,8 @@ Their arithmetic is that of training: the same micro-batches in the same layout 
 epoch they are, to the last bit, what switching adapters in the step would give, and every log-ratio before the first
 update is exactly 0. A row is one example under one image: the clean one once, the masked one once per mask seed. In
 later epochs an example meets others than in the first. A kernel that goes by the shape of its batch (GPU, bfloat16)
-would then compute it with other rounding; in float32 on a CPU it would not (`logps.padded_length`).
+would then compute it with other rounding; in float32 on a CPU it would not: each packed row attends by itself, and
+`logps.padded_length` sees to the padded ones.
 """
 
 import copy

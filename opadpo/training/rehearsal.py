@@ -168,7 +168,7 @@ def _peak(model: Any, kind: Kind, shape: BatchShape) -> int:
 def _packed(base: Any, kind: Kind, shape: BatchShape, autocast: Any) -> Tensor:
     """Log-probs as `packing.PackedSequences` computes them."""
     text = base.config.get_text_config()
-    attend_by_layout(text)
+    attend_by_layout(base)
     rows: list[Row] = []
     for prompt, responses in shape.rows:
         length = prompt + sum(responses)
@@ -180,7 +180,7 @@ def _packed(base: Any, kind: Kind, shape: BatchShape, autocast: Any) -> Tensor:
         hidden = base.model.language_model(
             inputs_embeds=_embedded(kind, text, 1, sum(len(row.segments) for row in rows)),
             attention_mask=no_mask(text, torch.device("cpu")),
-            layout=Layout(rows),
+            layout=Layout(rows, torch.zeros(tokens - shared, dtype=torch.long)),
             position_ids=_positions(base, 1, sum(len(row.segments) for row in rows)),
             use_cache=False,
         ).last_hidden_state

@@ -71,3 +71,21 @@ def test_what_is_missing_is_named():
     with pytest.raises(UserError, match="does not know"):
         check_trainer(TrainerSection(report_to=["paper"]), CPU)
     check_trainer(TrainerSection(), CPU)
+
+
+def test_deepspeed_may_not_take_the_adapter_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    check_trainer(TrainerSection(), CPU)
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3")
+    with pytest.raises(UserError, match=r"(?s)ZeRO stage 3 is not supported.*zero_stage to 2"):
+        check_trainer(TrainerSection(), CPU)
+    config = tmp_path / "ds.json"
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(config))
+    config.write_text('{"zero_optimization": {"stage": 2}}')
+    check_trainer(TrainerSection(), CPU)
+    config.write_text('{"zero_optimization": {"stage": 3}}')
+    with pytest.raises(UserError, match="ZeRO stage 3"):
+        check_trainer(TrainerSection(), CPU)
+    config.write_text("zero: 3")
+    with pytest.raises(UserError, match="DeepSpeed's configuration cannot be read"):
+        check_trainer(TrainerSection(), CPU)

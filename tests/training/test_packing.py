@@ -28,7 +28,7 @@ from opadpo.training.attention import PROMPT, Layout, attend_packed, visible
 from opadpo.training.collate import Batch, Collator, Visit
 from opadpo.training.examples import Prompts, Response, TrainingExample
 from opadpo.training.head import chosen_logps
-from opadpo.training.logps import response_logps, token_logps
+from opadpo.training.logps import Sequences, response_logps, token_logps
 from opadpo.training.opadpo import image_mask
 from opadpo.training.packing import PackedRow, PackedSequences, pack_rows, row_layout
 from opadpo.training.policy import computing_as, fresh_adapter
@@ -205,6 +205,24 @@ def test_a_frozen_tower_sees_each_image_once(loaded: Loaded, monkeypatch: pytest
     assert (policy - reference).abs().max() > 1e-2
 
 
+def test_the_last_feed_forward_part_computes_what_is_read(loaded: Loaded):
+    model = loaded.adapted()
+    sequences = prepared(model, loaded.batch(True))
+    *_, before, last = model.get_base_model().model.language_model.layers
+    seen: list[tuple[int, int]] = []
+    for layer in (before, last):
+        layer.mlp.act_fn.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape[:2])))
+    response_logps(model, sequences)
+    tokens, read = int((sequences.segments != packing.PADDING).sum()), int(sequences.needed.sum())
+    assert seen == [(1, tokens), (1, read)]
+    assert read < tokens / 2
+    seen.clear()
+    plain = loaded.batch(False).sequences
+    assert isinstance(plain, Sequences)
+    response_logps(model, plain)
+    assert seen == [tuple(plain.input_ids.shape)] * 2
+
+
 def test_every_trap_would_be_noticed(loaded: Loaded):
     """Positions that go on, responses that see each other, and what a family has of its own: all move log-probs."""
     model = loaded.adapted()
@@ -278,11 +296,12 @@ def layout_of(rows: list[list[int]], processing: Processing) -> Layout:
     length = max(map(len, rows))
     padded = torch.tensor([row + [-1] * (length - len(row)) for row in rows])
     offsets = torch.tensor([[row[:place].count(row[place]) for place in range(length)] for row in padded.tolist()])
-    unread: dict[str, Any] = dict.fromkeys(("needed", "sources", "targets", "response_mask", "tokens"))
+    unread: dict[str, Any] = dict.fromkeys(("sources", "targets", "response_mask", "tokens"))
     batch = PackedSequences(
         input_ids=torch.zeros_like(padded),
         segments=padded,
         offsets=offsets,
+        needed=padded > 0,
         **unread,
         image_inputs={},
         sequence_inputs={},
@@ -352,18 +371,17 @@ def test_tensors_of_a_batch(tmp_path):
     processing = load("llava", tmp_path).processing
     rows = [PackedRow([1, 7], [[4, 5, 2], [6]]), PackedRow([1, 8, 9], [[], [5, 2]])]
     batch = pack_rows(rows, [(0, 0), (1, 0), (0, 1), (1, 1)], {}, processing=processing, pad_token_id=0)
-    more, none = [0] * 10, [-1] * 10  # up to a multiple of the vector's width
-    assert batch.input_ids.tolist() == [[1, 7, 4, 5, 2, 6, *more], [1, 8, 9, 5, 2, 0, *more]]
-    assert batch.segments.tolist() == [[0, 0, 1, 1, 1, 2, *none], [0, 0, 0, 2, 2, -1, *none]]
-    assert batch.offsets.tolist() == [[0, 1, 0, 1, 2, 0, *more], [0, 1, 2, 0, 1, 0, *more]]
-    assert batch.needed.long().tolist() == [[0, 1, 1, 1, 0, 0, *more], [0, 0, 1, 1, 0, 0, *more]]
+    assert batch.input_ids.tolist() == [[1, 7, 4, 5, 2, 6], [1, 8, 9, 5, 2, 0]]
+    assert batch.segments.tolist() == [[0, 0, 1, 1, 1, 2], [0, 0, 0, 2, 2, -1]]
+    assert batch.offsets.tolist() == [[0, 1, 0, 1, 2, 0], [0, 1, 2, 0, 1, 0]]
+    assert batch.needed.long().tolist() == [[0, 1, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0]]
     assert batch.sources.tolist() == [0, 1, 2, 0, 3, 4]
     assert batch.targets.tolist() == [4, 5, 2, 6, 5, 2]
     assert batch.response_mask.long().tolist() == [[1, 1, 1], [0, 0, 0], [1, 0, 0], [1, 1, 0]]
     assert batch.tokens == 5 + 3 + 3 + 5
     left = pack_rows(rows, [(1, 1)], {}, processing=processing, pad_token_id=0, padding_side="left")
-    assert left.input_ids.tolist() == [[*more, 1, 7, 4, 5, 2, 6], [*more, 0, 1, 8, 9, 5, 2]]
-    assert left.segments.tolist() == [[*none, 0, 0, 1, 1, 1, 2], [*none, -1, 0, 0, 0, 2, 2]]
+    assert left.input_ids.tolist() == [[1, 7, 4, 5, 2, 6], [0, 1, 8, 9, 5, 2]]
+    assert left.segments.tolist() == [[0, 0, 1, 1, 1, 2], [-1, 0, 0, 0, 2, 2]]
 
 
 @pytest.mark.parametrize("bias", [False, True])
