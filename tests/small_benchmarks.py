@@ -89,7 +89,7 @@ def pope_files() -> dict[str, str]:
 
 
 def coco_files() -> dict[str, str]:
-    """Two images with annotated things and one without."""
+    """Two images with annotated things and one without; Object HalBench's questions about the two."""
     instances = {
         "images": [
             {"id": 7, "file_name": COCO_IMAGES[0]},
@@ -100,7 +100,15 @@ def coco_files() -> dict[str, str]:
         "annotations": [{"image_id": 7, "category_id": 1}, {"image_id": 42, "category_id": 2}],
     }
     captions = {"annotations": [{"image_id": 7, "caption": "A puppy with a frisbee."}]}
-    return {"instances_val2014.json": json.dumps(instances), "captions_val2014.json": json.dumps(captions)}
+    questions = [
+        {"image_id": 42, "question": "What do you see?", "image": "..."},
+        {"image_id": "7", "question": "Describe it."},
+    ]
+    return {
+        "instances_val2014.json": json.dumps(instances),
+        "captions_val2014.json": json.dumps(captions),
+        "obj_halbench_300_with_image.jsonl": "".join(json.dumps(row) + "\n" for row in questions),
+    }
 
 
 def _images(folder: Path, names: tuple[str, ...]) -> None:

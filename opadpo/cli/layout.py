@@ -104,7 +104,9 @@ def scores_table(scores: "Sequence[Score]") -> str:
             for place, score in enumerate(score for score in own if score.metric == metric):
                 label = f"{_ARROWS[score.direction]} {words(metric)}" if place == 0 else ""
                 rows.append((label, score.model, *_cells(score)))
-        text.append(table(rows, header=("", "", "value", "interval", "less base", "interval", "p")))
+        header = ("", "", "value", "interval", "less base", "interval", "p")
+        width = len(header) if any(score.difference for score in own) else 4
+        text.append(table([row[:width] for row in rows], header=header[:width]))
     if any("/" in score.metric for score in scores):
         text.append("  parts of the questions: in the evaluations' files, and with --json")
     text.append("  ↓ lower is better, ↑ higher is better")

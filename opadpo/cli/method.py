@@ -138,7 +138,7 @@ def caption(run: Run, model: Models) -> "StepResult":
     """Let models describe the held-out images, or answer the questions of a benchmark.
 
     --set has two meanings. Without `=` it names the set of prompts (`--set heldout`, or a benchmark's: amber,
-    amber-discriminative, pope, chair); with `=` it overrides a setting of the recipe, as in every other step
+    amber-discriminative, pope, chair, objhal); with `=` it overrides a setting of the recipe, as in every other step
     (`--set caption.max_new_tokens=64`). Give it as often as you need.
     """
     from opadpo.steps.caption import caption as call

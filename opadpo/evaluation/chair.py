@@ -176,6 +176,26 @@ def read_questions(instances: Path, captions: Path, count: int, question: str) -
     ]
 
 
+def read_objhal_questions(instances: Path, captions: Path, questions: Path) -> list[Question]:
+    """Object HalBench's questions about images of COCO val2014, with what is in them; raises as `load_truth`.
+
+    The file has a JSON object per line; its `image_id` is COCO's. The image in it is left alone.
+    """
+    with _file_errors(instances.parent):
+        boxes = json.loads(instances.read_text(encoding="utf-8"))
+        texts = json.loads(captions.read_text(encoding="utf-8"))
+        rows = [json.loads(line) for line in questions.read_text(encoding="utf-8").splitlines() if line.strip()]
+        numbers = [int(row["image_id"]) for row in rows]
+        names = {row["id"]: row["file_name"] for row in boxes["images"]}
+        if unknown := [number for number in numbers if number not in names]:
+            raise ValueError(f"there are questions about images that it does not hold: {unknown[:5]}")
+        truth = _truth(boxes, texts, set(numbers))
+        return [
+            Question(names[number], row["question"], {"id": line, "truth": sorted(truth[number])})
+            for line, (number, row) in enumerate(zip(numbers, rows, strict=True), start=1)
+        ]
+
+
 def _truth(boxes: Mapping[str, Any], texts: Mapping[str, Any], wanted: Set[int]) -> Truth:
     """What is in the wanted images: categories of their boxes, and those that people's captions name."""
     reader = CategoryReader()

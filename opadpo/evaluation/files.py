@@ -107,8 +107,13 @@ RELEASES: dict[str, Release] = {
         key="chair",
         title="COCO",
         licence="CC BY 4.0 (annotations)",
-        files=(File("instances_val2014.json", None), File("captions_val2014.json", None)),
-        home="https://cocodataset.org (annotations_trainval2014.zip)",
+        files=(
+            File("instances_val2014.json", None),
+            File("captions_val2014.json", None),
+            File("obj_halbench_300_with_image.jsonl", None),
+        ),
+        home="https://cocodataset.org (annotations_trainval2014.zip; Object HalBench's questions:"
+        " https://github.com/RLHF-V/RLAIF-V, eval/data)",
         images="val2014.zip of https://cocodataset.org (COCO_val2014_*.jpg)",
     ),
 }
@@ -143,16 +148,16 @@ def find_files(
     files = [file for file in release.files if file.name in names]
     if folder is not None:
         return {file.name: _in_folder(release, file, Path(folder).expanduser()) for file in files}
-    cached = {file.name: cache_folder() / release.key / file.name for file in files}
-    absent = [file for file in files if not cached[file.name].is_file()]
+    found = {file.name: _in_cache(release, file) for file in files}
+    absent = [file for file in files if found[file.name] is None]
     for file in absent:
-        _check_fetchable(release, file, cached[file.name], offline)
+        _check_fetchable(release, file, offline)
     if absent:
         with progress.task(f"Fetching the files of {release.title}", len(absent)) as task:
             for file in absent:
-                _fetch(release, file, cached[file.name])
+                found[file.name] = _fetch(release, file)
                 task.advance()
-    return {file.name: _checked(release, file, cached[file.name]) for file in files}
+    return {name: file for name, file in found.items() if file is not None}
 
 
 def image_paths(release: Release, names: Sequence[str], folder: str | None) -> dict[str, Path]:
@@ -212,7 +217,19 @@ def _in_folder(release: Release, file: File, folder: Path) -> Found:
     return _checked(release, file, path)
 
 
-def _check_fetchable(release: Release, file: File, target: Path, offline: bool) -> None:
+def _cached(release: Release, file: File) -> Path:
+    return cache_folder() / release.key / file.name
+
+
+def _in_cache(release: Release, file: File) -> Found | None:
+    """What was fetched before; None if it was not, or has been damaged since."""
+    path = _cached(release, file)
+    if file.sha256 is None or not path.is_file() or file_digest(path) != file.sha256:
+        return None
+    return Found(path, file.sha256)
+
+
+def _check_fetchable(release: Release, file: File, offline: bool) -> None:
     key = f"evaluate.files.{release.key}.path"
     if file.url is None:
         raise UserError(
@@ -223,12 +240,12 @@ def _check_fetchable(release: Release, file: File, target: Path, offline: bool) 
     if offline:
         raise MissingArtefact(
             f"A file of {release.title} is not in the cache, and the network is switched off",
-            seen=target,
+            seen=_cached(release, file),
             remedy=f"name the folder of the files in {key}, or run once with network and the same {CACHE_VARIABLE}",
         )
 
 
-def _fetch(release: Release, file: File, target: Path) -> None:
+def _fetch(release: Release, file: File) -> Found:
     """Fetch into memory, check, and only then write: the cache never holds a wrong file."""
     assert file.url is not None
     pieces = []
@@ -244,9 +261,12 @@ def _fetch(release: Release, file: File, target: Path) -> None:
             f" folder in evaluate.files.{release.key}.path",
         ) from error
     data = b"".join(pieces)
-    _compare(release, file, file.url, bytes_digest(data))
+    seen = bytes_digest(data)
+    _compare(release, file, file.url, seen)
+    target = _cached(release, file)
     with disk_errors(target):
         atomic_write(target, data)
+    return Found(target, seen)
 
 
 def _checked(release: Release, file: File, path: Path) -> Found:

@@ -13,6 +13,7 @@ from opadpo.recipe.sections import EvaluateSection
 _ANNOTATIONS, _RELATIONS, _SAFE_WORDS = "annotations.json", "relation.json", "safe_words.txt"
 _GENERATIVE, _DISCRIMINATIVE = "query/query_generative.json", "query/query_discriminative.json"
 _INSTANCES, _CAPTIONS = "instances_val2014.json", "captions_val2014.json"
+_OBJHAL = "obj_halbench_300_with_image.jsonl"
 _POPE_FILES: dict[str, pope.Category] = {f"coco_pope_{category}.json": category for category in pope.CATEGORIES}
 
 
@@ -128,6 +129,10 @@ def _chair_questions(files: Mapping[str, Path], section: EvaluateSection) -> lis
     return chair.read_questions(files[_INSTANCES], files[_CAPTIONS], section.chair_images, section.chair_question)
 
 
+def _objhal_questions(files: Mapping[str, Path], section: EvaluateSection) -> list[Question]:
+    return chair.read_objhal_questions(files[_INSTANCES], files[_CAPTIONS], files[_OBJHAL])
+
+
 def _score_chair(rows: Sequence[Row], context: Context) -> Scored:
     asked = [(row, known) for row in rows for known in _asked(row, "chair")]
     truth = {known["id"]: frozenset(known["truth"]) for _, known in asked}
@@ -170,6 +175,7 @@ SETS = (
     ),
     _set("pope", "pope", tuple(_POPE_FILES), _pope_questions, settings=("yes_no_instruction",)),
     _set("chair", "chair", (_INSTANCES, _CAPTIONS), _chair_questions, settings=("chair_images", "chair_question")),
+    _set("objhal", "chair", (_INSTANCES, _CAPTIONS, _OBJHAL), _objhal_questions),
 )
 """The sets of prompts that they are made of."""
 
@@ -224,15 +230,18 @@ BENCHMARKS = (
         yes_no=True,
         settings=("as_released",),
     ),
-    Benchmark(
-        name="chair",
-        title="CHAIR on COCO",
-        prompt_set="chair",
-        score=_score_chair,
-        figures=chair.chair_figures,
-        hallucination="chair_s",
-        coverage="recall",
-        directions={"chair_i": "lower", "chair_s": "lower", "recall": "higher"},
+    *(
+        Benchmark(
+            name=name,
+            title=title,
+            prompt_set=name,
+            score=_score_chair,
+            figures=chair.chair_figures,
+            hallucination="chair_s",
+            coverage="recall",
+            directions={"chair_i": "lower", "chair_s": "lower", "recall": "higher"},
+        )
+        for name, title in (("chair", "CHAIR on COCO"), ("objhal", "Object HalBench"))
     ),
 )
 """Their entries in the registry."""

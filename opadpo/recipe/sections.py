@@ -227,7 +227,12 @@ class BenchmarkFiles(Section):
 class CocoFiles(Section):
     """Where COCO's files lie; they are not fetched."""
 
-    path: str | None = setting(None, "Folder with instances_val2014.json and captions_val2014.json.", outcome=False)
+    path: str | None = setting(
+        None,
+        "Folder with instances_val2014.json and captions_val2014.json; for `objhal` also with"
+        " obj_halbench_300_with_image.jsonl.",
+        outcome=False,
+    )
     images: str | None = setting(None, "Folder with the images, COCO_val2014_*.jpg.", outcome=False)
 
 
@@ -236,13 +241,13 @@ class FilesSection(Section):
 
     amber: BenchmarkFiles = setting(BenchmarkFiles(), "AMBER.", outcome=False)
     pope: BenchmarkFiles = setting(BenchmarkFiles(), "POPE.", outcome=False)
-    chair: CocoFiles = setting(CocoFiles(), "COCO, for CHAIR.", outcome=False)
+    chair: CocoFiles = setting(CocoFiles(), "COCO, for CHAIR and Object HalBench.", outcome=False)
 
 
 class EvaluateSection(Section):
     """`opadpo evaluate`: benchmark figures."""
 
-    benchmarks: list[Literal["toy", "amber", "amber-discriminative", "pope", "chair"]] = setting(
+    benchmarks: list[Literal["toy", "amber", "amber-discriminative", "pope", "chair", "objhal"]] = setting(
         ["toy"], "Benchmarks to score."
     )
     nouns: Literal["vocabulary", "nltk"] = setting(

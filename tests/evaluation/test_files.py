@@ -76,6 +76,11 @@ def test_files_are_fetched_once_and_then_need_no_network(folder: Path, server: s
     assert first[QUERY] == cache_folder() / "amber" / QUERY
     assert first[QUERY].read_bytes() == (folder / QUERY).read_bytes()
     assert find(release, None, offline=True) == first
+    first[QUERY].write_text("[")
+    with pytest.raises(MissingArtefact, match="network is switched off"):
+        find(release, None, offline=True)
+    assert find(release, None) == first
+    assert first[QUERY].read_bytes() == (folder / QUERY).read_bytes()
 
 
 def test_what_is_fetched_wrong_is_not_kept(folder: Path, server: str) -> None:

@@ -218,6 +218,10 @@ class TestPublicBenchmarks:
         self.caption(filled, "base", "chair", [texts[p.extra["chair"][0]["id"]] for p in prompts])
         metrics = run(filled, benchmarks=["chair"]).figures["base"]["chair"]
         assert metrics == pytest.approx({"chair_i": 25.0, "chair_s": 50.0, "recall": 100.0, "length": 6.0})
+        make_set(filled, "objhal", progress=SilentProgress())
+        self.caption(filled, "base", "objhal", ["Pizza.", "A cat."])
+        metrics = run(filled, benchmarks=["objhal"]).figures["base"]["objhal"]
+        assert (metrics["chair_i"], metrics["recall"]) == pytest.approx((50.0, 100 / 3))
 
     def test_what_is_not_there_is_asked_for(self, filled):
         with pytest.raises(MissingArtefact, match=r"opadpo caption \S+ --model base --set amber"):

@@ -73,6 +73,17 @@ def test_coco_images_are_a_fixed_choice_with_what_is_in_them(workspace, tiny_lla
     assert prompt.image_id in {p.image_id for p in both}
 
 
+def test_object_halbench_asks_its_own_questions(workspace, tmp_path):
+    make(workspace, "objhal")
+    first, second = prompts_of_set(workspace, "objhal")
+    assert (first.question, first.extra["image"]) == ("What do you see?", small_benchmarks.COCO_IMAGES[1])
+    assert second.extra["chair"] == [{"id": 2, "truth": ["dog", "frisbee"], "position": 1}]
+    questions = tmp_path / "published" / "chair" / "obj_halbench_300_with_image.jsonl"
+    questions.write_text('{"image_id": 5, "question": "And this?"}')
+    with pytest.raises(DataError, match=r"does not hold: \[5\]"):
+        make(workspace, "objhal")
+
+
 def test_settings_and_files_make_a_set_stale(workspace, tiny_llava_folder, files, tmp_path):
     for name in ("pope", "chair", "amber"):
         make(workspace, name)
