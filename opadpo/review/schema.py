@@ -5,7 +5,7 @@ from sqlalchemy import JSON, BigInteger, Column, Double, ForeignKey, Integer, Me
 VERSION_TABLE = "opadpo_review_version"
 """Where Alembic keeps the version; a name of its own, since a team's database may hold other programs' tables."""
 
-VERSION = "2"
+VERSION = "3"
 """Version of the tables that this package writes."""
 
 metadata = MetaData()
@@ -61,4 +61,32 @@ skips = Table(
     Column("reviewer", String, primary_key=True),
     Column("rollout_id", String, primary_key=True),
     Column("skipped_at", Double, nullable=False),
+)
+
+votes = Table(
+    "votes",
+    metadata,
+    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("vote_id", String, nullable=False, unique=True),
+    Column("voter", String, nullable=False),
+    Column("prompt_set", String, nullable=False),
+    Column("prompt_id", String, nullable=False),
+    Column("first", String, nullable=False),
+    Column("first_hash", String, nullable=False),
+    Column("first_text", String, nullable=False),
+    Column("second", String, nullable=False),
+    Column("second_hash", String, nullable=False),
+    Column("second_text", String, nullable=False),
+    Column("left", String, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("note", String, nullable=False),
+    Column("created_at", String, nullable=False),
+)
+
+vote_withdrawals = Table(
+    "vote_withdrawals",
+    metadata,
+    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("vote_id", String, ForeignKey("votes.vote_id"), nullable=False, unique=True),
+    Column("created_at", String, nullable=False),
 )
