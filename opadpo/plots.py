@@ -55,7 +55,10 @@ class Point(NamedTuple):
 
 
 def tradeoff(
-    points: Sequence[Point], *, hallucination_label: str = "CHAIR_s: captions with a hallucination, %"
+    points: Sequence[Point],
+    *,
+    hallucination_label: str = "CHAIR_s: captions with a hallucination, %",
+    coverage_label: str = "coverage: true objects that are mentioned, %",
 ) -> Figure:
     """Hallucination against coverage, one marker per model; the best corner is the upper left."""
     figure = Figure(figsize=(8.0, 4.2), layout="constrained")
@@ -76,11 +79,39 @@ def tradeoff(
     axes.set_xlim(-0.03 * highest, highest * 1.1 + 2)
     axes.set_ylim(max(0.0, lowest - 12), 101)
     axes.set_xlabel(hallucination_label)
-    axes.set_ylabel("coverage: true objects that are mentioned, %")
+    axes.set_ylabel(coverage_label)
     axes.set_title("Less made up, at what cost in coverage", loc="left", fontsize=11)
     axes.annotate("better", (0.02, 0.97), xycoords="axes fraction", fontsize=8.5, color=MUTED, va="top")
     _calm(axes)
     return figure
+
+
+def training_curves(name: str, lines: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss and, for preference runs, accuracy and margin of the rewards by update; thin: as logged, thick: smoothed."""
+    wanted = (
+        ("loss", "loss"),
+        ("rewards/accuracies", "pairs in the right order, share"),
+        ("rewards/margins", "reward margin, nats"),
+    )
+    panels = [(key, label) for key, label in wanted if any(key in line for line in lines)]
+    figure = Figure(figsize=(3.4 * max(len(panels), 1) + 0.6, 3.0), layout="constrained")
+    style = series(name)
+    for axes, (key, label) in zip(figure.subplots(1, max(len(panels), 1), squeeze=False)[0], panels, strict=False):
+        rows = [(line["step"], line[key]) for line in lines if key in line]
+        steps, values = [step for step, _ in rows], [value for _, value in rows]
+        axes.plot(steps, values, color=style.color, linewidth=0.8, alpha=0.35)
+        axes.plot(steps, _smoothed(values), color=style.color, linewidth=2.0)
+        axes.set_xlabel("update")
+        axes.set_title(label, loc="left", fontsize=10)
+        _calm(axes)
+    return figure
+
+
+def _smoothed(values: Sequence[float], share: float = 0.1) -> list[float]:
+    """Running means over a share of the values, on both sides of each."""
+    reach = max(1, round(len(values) * share / 2))
+    windows = (values[max(0, place - reach) : place + reach + 1] for place in range(len(values)))
+    return [sum(window) / len(window) for window in windows]
 
 
 RESPONSES = ("generated", "standard", "revised")
@@ -181,6 +212,18 @@ def save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     atomic_write(path, buffer.getvalue())
+
+
+def svg(figure: Figure) -> bytes:
+    """A figure as SVG that needs no font: letters are outlines."""
+    import io
+
+    import matplotlib
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "opadpo"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
 
 
 def _calm(axes: Axes) -> None:

@@ -18,6 +18,7 @@ NEXT = {
     "train opa": "opadpo train opadpo {workspace}",
     "train opadpo": "opadpo caption {workspace} --model base,opa,opadpo",
     "caption": "opadpo evaluate {workspace}",
+    "evaluate": "opadpo report {workspace}",
 }
 """Step -> the command that usually follows."""
 

@@ -1,9 +1,11 @@
 """The steps of the method, one verb each: read the arguments, call the step."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from opadpo.cli.completion import complete_models
 from opadpo.cli.options import DEFAULT_SET, STEP_WITH_SET, Models, Stage, split_names, split_set
 from opadpo.cli.running import Run, agreement, step
 from opadpo.cli.settings_help import command_with_settings
@@ -167,6 +169,32 @@ def evaluate(
     return call(run.workspace, split_names(model) or None, split_names(benchmark) or None, progress=run.progress)
 
 
+@step()
+def report(
+    run: Run,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The aligned model to compare with the base [opadpo, else the one trained last].",
+            autocompletion=complete_models,
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where to [WORKSPACE/report].", show_default=False),
+    ] = None,
+) -> "StepResult":
+    """Write a report: one HTML file with everything inside, and a model card.
+
+    Method, data, figures with intervals, captions that got better and worse, curves, costs, provenance, recipe.
+    """
+    from opadpo.steps.report import report as call
+
+    return call(run.workspace, model, output=output, progress=run.progress)
+
+
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line, in the order of the method."""
     generation = ("model", "prompt", "image")
@@ -177,3 +205,4 @@ def register(app: typer.Typer) -> None:
     app.command(cls=command_with_settings(*generation, "train"))(train)
     app.command(cls=command_with_settings(*generation, "caption", "evaluate"))(caption)
     app.command(cls=command_with_settings("evaluate"))(evaluate)
+    app.command(cls=command_with_settings())(report)
