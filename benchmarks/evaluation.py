@@ -76,9 +76,8 @@ def amber(folder: Path, words: int, rng: np.random.Generator) -> Callable[[], li
     single = {w for category, others in CATEGORY_WORDS.items() for w in (category, *others) if " " not in w}
     vocabulary = sorted(single)
     relation = {word: list(rng.choice(vocabulary, 2)) if k % 4 == 0 else [] for k, word in enumerate(vocabulary)}
-    (folder / "files").mkdir()
-    (folder / "files" / "relation.json").write_text(json.dumps(relation))
-    (folder / "files" / "safe_words.txt").write_text("light\n")
+    (folder / "relation.json").write_text(json.dumps(relation))
+    (folder / "safe_words.txt").write_text("light\n")
     known = [
         {
             "id": number,

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -127,7 +127,10 @@ _KIND_OF_TYPE = {
 }
 
 
-class AmberResult(BaseModel):
+ItemT = TypeVar("ItemT", GenerativeItem, DiscriminativeItem)
+
+
+class AmberResult(BaseModel, Generic[ItemT]):
     """Metrics, the authors' rounding of them, and the row of every answer."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
@@ -136,7 +139,7 @@ class AmberResult(BaseModel):
     """Percentages."""
     printed: dict[str, Any]
     """What the released script prints for the same counts."""
-    items: tuple[GenerativeItem, ...] | tuple[DiscriminativeItem, ...]
+    items: tuple[ItemT, ...]
     """One per answer, in the order given."""
 
 
@@ -200,7 +203,7 @@ def _file_errors(folder: Path) -> Iterator[None]:
 
 def generative(
     answers: Sequence[tuple[int, str]], amber: Amber, read: NounReader, similar: Similarity = same_word
-) -> AmberResult:
+) -> AmberResult[GenerativeItem]:
     """CHAIR, Cover, Hal and Cog of descriptions, pooled over images.
 
     Args:
@@ -219,7 +222,9 @@ def generative(
     )
     sums = total(item.counts() for item in items)
     repeats = 100 * sum(item.long for item in items) / len(items)
-    return AmberResult(metrics=generative_figures(sums), printed=_printed_generative(sums, repeats), items=items)
+    return AmberResult[GenerativeItem](
+        metrics=generative_figures(sums), printed=_printed_generative(sums, repeats), items=items
+    )
 
 
 def generative_figures(sums: Sums) -> dict[str, Any]:
@@ -232,7 +237,9 @@ def generative_figures(sums: Sums) -> dict[str, Any]:
     }
 
 
-def discriminative(answers: Sequence[tuple[int, str]], amber: Amber, *, as_released: bool = False) -> AmberResult:
+def discriminative(
+    answers: Sequence[tuple[int, str]], amber: Amber, *, as_released: bool = False
+) -> AmberResult[DiscriminativeItem]:
     """Accuracy, precision, recall and F1 of yes-no questions, overall and by kind; no is the positive class.
 
     Args:
@@ -254,7 +261,9 @@ def discriminative(answers: Sequence[tuple[int, str]], amber: Amber, *, as_relea
         for text, annotation in _annotated(answers, amber, "discriminative")
     )
     sums = total(item.counts() for item in items)
-    return AmberResult(metrics=discriminative_figures(sums), printed=_printed_discriminative(sums), items=items)
+    return AmberResult[DiscriminativeItem](
+        metrics=discriminative_figures(sums), printed=_printed_discriminative(sums), items=items
+    )
 
 
 def discriminative_figures(sums: Sums) -> dict[str, Any]:

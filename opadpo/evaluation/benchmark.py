@@ -43,7 +43,7 @@ class BenchmarkSet:
     questions: Callable[[Mapping[str, Path], EvaluateSection], list[Question]]
     """Reads them."""
     kept: tuple[str, ...] = ()
-    """Files that scoring reads as well; they are copied into the set's `files/`."""
+    """Files that scoring reads as well; they are copied into the set."""
     settings: tuple[str, ...] = ()
     """Settings of `evaluate` that the questions depend on."""
 
@@ -61,8 +61,8 @@ class Context:
 
     section: EvaluateSection
     """The recipe's settings."""
-    folder: Path
-    """The set's artefact; `files/` in it holds the files that were kept."""
+    files: Path
+    """Folder with the files that the set has kept."""
     progress: Progress
     """Told about long work."""
 

@@ -58,7 +58,7 @@ def _readers(section: EvaluateSection, words: amber.Amber) -> tuple[NounReader, 
 
 def _score_amber(rows: Sequence[Row], context: Context) -> Scored:
     annotated = _annotated(rows)
-    associations, safe_words = amber.load_words(context.folder / "files")
+    associations, safe_words = amber.load_words(context.files)
     words = amber.Amber({known.id: known for _, known in annotated}, associations, safe_words)
     answers = [(known.id, row.caption.response) for row, known in annotated]
     result = amber.generative(answers, words, *_readers(context.section, words))
@@ -74,7 +74,6 @@ def _score_amber(rows: Sequence[Row], context: Context) -> Scored:
             lured=[word for word, named in zip(known.hallu, found.lured, strict=True) if named],
         )
         for (row, known), found in zip(annotated, result.items, strict=True)
-        if isinstance(found, amber.GenerativeItem)
     ]
     return Scored(items, printed=result.printed)
 
@@ -87,7 +86,6 @@ def _score_amber_discriminative(rows: Sequence[Row], context: Context) -> Scored
     items = [
         item(row, found.counts(), question=known.id, kind=found.kind, label=found.label, predicted=found.predicted)
         for (row, known), found in zip(annotated, result.items, strict=True)
-        if isinstance(found, amber.DiscriminativeItem)
     ]
     return Scored(items, printed=result.printed)
 

@@ -15,7 +15,7 @@ from opadpo.records import Caption, Prompt
 from opadpo.steps import plans
 from opadpo.steps.benchmarks import benchmark_of
 from opadpo.steps.result import Score, StepResult
-from opadpo.steps.sets import HELDOUT, files_of_set, folder_of_set, prompts_of_set, set_digest
+from opadpo.steps.sets import HELDOUT, KEPT_FOLDER, files_of_set, folder_of_set, prompts_of_set, set_digest
 from opadpo.tables import read_records
 from opadpo.workspace import Workspace
 
@@ -84,6 +84,8 @@ def evaluate(
 def scores_of(workspace: Workspace, model: str, benchmark: Benchmark) -> list[Score]:
     """A model's metrics on a benchmark that was scored, each with its difference to the base where that was scored too.
 
+    What is made up comes first, and then what is told, so that the one is never read without the other.
+
     Raises:
         MissingArtefact: if the model was not scored.
         WorkspaceError: if its figures are damaged.
@@ -104,8 +106,13 @@ def scores_of(workspace: Workspace, model: str, benchmark: Benchmark) -> list[Sc
             failed=evaluation.provenance.failed,
             difference=compared.get(metric),
         )
-        for metric, interval in evaluation.intervals.items()
+        for metric, interval in sorted(evaluation.intervals.items(), key=lambda pair: _rank(benchmark, pair[0]))
     ]
+
+
+def _rank(benchmark: Benchmark, metric: str) -> int:
+    name = metric.rpartition("/")[2]
+    return [benchmark.hallucination, benchmark.coverage, name].index(name)
 
 
 def difference(workspace: Workspace, model: str, other: str, benchmark: Benchmark) -> dict[str, Difference]:
@@ -184,7 +191,8 @@ def command_for(workspace: Workspace, model: str, prompt_set: str) -> str:
 def _score(workspace: Workspace, model: str, benchmark: Benchmark, progress: Progress) -> Evaluation:
     rows, prompts = rows_of(workspace, model, benchmark.prompt_set)
     section = workspace.recipe.evaluate
-    scored = benchmark.score(rows, Context(section, folder_of_set(workspace, benchmark.prompt_set), progress))
+    files = folder_of_set(workspace, benchmark.prompt_set) / KEPT_FOLDER
+    scored = benchmark.score(rows, Context(section, files, progress))
     if not scored.items:
         raise StepFailed(
             f"Nothing of {benchmark.title} could be judged",

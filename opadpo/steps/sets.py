@@ -25,7 +25,16 @@ SOURCES_FILE = "sources.json"
 KEPT_FOLDER = "files"
 """In a benchmark's set: the annotation files that scoring reads."""
 
-__all__ = ["HELDOUT", "artefact_of_set", "files_of_set", "folder_of_set", "make_set", "prompts_of_set", "set_digest"]
+__all__ = [
+    "HELDOUT",
+    "KEPT_FOLDER",
+    "artefact_of_set",
+    "files_of_set",
+    "folder_of_set",
+    "make_set",
+    "prompts_of_set",
+    "set_digest",
+]
 
 
 def folder_of_set(workspace: Workspace, name: str) -> Path:

@@ -30,11 +30,12 @@ def test_every_figure_has_its_interval_and_its_difference_to_the_base(run: Run, 
     head = next(number for number, line in enumerate(lines) if "less base" in line)
     assert lines[head].split() == ["value", "interval", "less", "base", "interval", "p"]
     rows = [line.split() for line in lines[head + 1 :]]
-    assert rows[0][:4] == ["↑", "accuracy", "base", "50.0"]
-    assert rows[1][:2] == ["opa", "100.0"]
-    assert rows[1][-5:][0] == "+50.0"
-    assert rows[1][-1] == "0.2500"
-    assert any(row[:3] == ["↓", "false", "yes"] for row in rows)
+    assert rows[0][:5] == ["↓", "false", "yes", "base", "100.0"]
+    assert rows[1][:2] == ["opa", "0.0"]
+    assert rows[2][:3] == ["↑", "recall", "base"]
+    accuracy = next(number for number, row in enumerate(rows) if row[1:2] == ["accuracy"])
+    assert rows[accuracy][:4] == ["↑", "accuracy", "base", "50.0"]
+    assert (rows[accuracy + 1][0], rows[accuracy + 1][5], rows[accuracy + 1][-1]) == ("opa", "+50.0", "0.2500")
     assert not any("random" in line for line in lines)
     assert "  ↓ lower is better, ↑ higher is better" in lines
 

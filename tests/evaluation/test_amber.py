@@ -120,10 +120,10 @@ def test_the_offline_reader_finds_the_singular_of_every_truth_word() -> None:
 def test_a_description_is_judged_word_by_word(small: Amber) -> None:
     text = "A person and a man in the light by two vehicles; a dog, another dog and an animal."
     (item,) = generative([(1, text)], small, vocabulary_reader(small.vocabulary)).items
-    assert item.nouns == ("person", "man", "vehicle", "dog", "dog", "animal")  # type: ignore[union-attr]
-    assert item.wrong == ("dog", "dog", "animal")  # type: ignore[union-attr]
-    assert item.covered == (True, True, False)  # type: ignore[union-attr]
-    assert item.lured == (True, False)  # type: ignore[union-attr]
+    assert item.nouns == ("person", "man", "vehicle", "dog", "dog", "animal")
+    assert item.wrong == ("dog", "dog", "animal")
+    assert item.covered == (True, True, False)
+    assert item.lured == (True, False)
 
 
 def test_nothing_said_is_nothing_wrong_and_nothing_covered(small: Amber) -> None:

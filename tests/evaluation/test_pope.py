@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from opadpo.errors import DataError
+from opadpo.errors import DataError, MissingArtefact
 from opadpo.evaluation.answers import read_answer
-from opadpo.evaluation.pope import score
+from opadpo.evaluation.figures import total
+from opadpo.evaluation.pope import pope_figures, read_questions, score
 
 RECORDED = json.loads((Path(__file__).parents[1] / "vectors" / "pope.json").read_text(encoding="utf-8"))
 
@@ -72,3 +73,29 @@ def test_no_answer_is_wrong_but_neither_yes_nor_no() -> None:
 def test_a_strange_label_is_refused() -> None:
     with pytest.raises(DataError, match="maybe"):
         score(["Yes"], ["maybe"])
+
+
+def test_categories_have_figures_of_their_own_and_all_are_pooled() -> None:
+    result = score(["Yes", "Yes", "No"], ["yes", "no", "no"], categories=["random", "random", "popular"])
+    assert result.metrics["accuracy"] == pytest.approx(200 / 3)
+    assert (result.metrics["random/false_yes"], result.metrics["popular/false_yes"]) == (100.0, 0.0)
+    assert result.metrics["false_yes"] == 50.0
+    assert not any(name.startswith("adversarial/") for name in result.metrics)
+    assert pope_figures(total(item.counts() for item in result.items)) == result.metrics
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"question_id": 1, "image": "a.jpg", "text": "A?", "label": "yes"}\n' * 2, "comes twice"),
+        ('{"question_id": 1, "image": "a.jpg", "te', "JSONDecodeError"),
+        ('{"question_id": 1, "image": "a.jpg", "text": "A?"}\n', "label"),
+    ],
+)
+def test_files_that_cannot_be_read_are_refused(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "coco_pope_random.json"
+    with pytest.raises(MissingArtefact, match=r"coco_pope_random\.json"):
+        read_questions(path, "random")
+    path.write_text(text)
+    with pytest.raises(DataError, match=told):
+        read_questions(path, "random")
