@@ -30,9 +30,10 @@ def create(workspace: Workspace) -> FastAPI:
     import gradio as gr
 
     from app import files
-    from app.api import errors, review
+    from app.api import compare, errors, review
     from app.pages import component, state
     from app.theme import ASSETS, CSS, theme
+    from opadpo.comparing.service import Comparing
     from opadpo.plots import FIGURES
     from opadpo.review.desk import Desk
 
@@ -41,6 +42,7 @@ def create(workspace: Workspace) -> FastAPI:
     api.state.desk = desk
     errors.install(api)
     api.include_router(review.router(desk))
+    api.include_router(compare.router(Comparing(workspace, lambda: desk.catalogue.store)))
 
     files.serve(api)
 

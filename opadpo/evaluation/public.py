@@ -69,6 +69,7 @@ def _score_amber(rows: Sequence[Row], context: Context) -> Scored:
             question=known.id,
             mentioned=list(found.nouns),
             hallucinated=list(found.wrong),
+            unjudged=[noun for noun in found.nouns if noun in safe_words],
             covered=[word for word, named in zip(known.truth, found.covered, strict=True) if named],
             missed=[word for word, named in zip(known.truth, found.covered, strict=True) if not named],
             lured=[word for word, named in zip(known.hallu, found.lured, strict=True) if named],
