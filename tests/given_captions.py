@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from opadpo.records import Caption, Prompt, Sampling
 from opadpo.steps import plans
@@ -19,21 +20,25 @@ def give_captions(
     say: Callable[[Prompt], str],
     prompts: Sequence[Prompt] | None = None,
     prompt_set: str = "heldout",
+    **fields: Any,
 ) -> None:
-    """Captions of these prompts (None: of the set) that `say(prompt)` makes."""
+    """Captions of these prompts (None: of the set) that `say(prompt)` makes; `fields` of every one of them."""
     rows = [
         Caption(
             prompt_id=prompt.prompt_id,
             prompt_set=prompt_set,
             response=say(prompt),
             response_token_ids=[5, 2],
-            model="tiny@1",
             adapter=model,
             adapter_hash="" if model == "base" else HASH,
-            template="toy",
-            image_aspect="pad",
-            sampling=Sampling(temperature=0, top_k=0, top_p=1, max_new_tokens=12),
             finish_reason="stop",
+            **{
+                "model": "tiny@1",
+                "template": "toy",
+                "image_aspect": "pad",
+                "sampling": Sampling(temperature=0, top_k=0, top_p=1, max_new_tokens=12),
+                **fields,
+            },
         )
         for prompt in (prompts or prompts_of_set(workspace, prompt_set))
     ]

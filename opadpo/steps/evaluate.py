@@ -68,6 +68,7 @@ def evaluate(
     with progress.task("Comparing with the base", len(pairs)) as task:
         for model, benchmark in pairs:
             scores += scores_of(workspace, model, benchmark)
+            warnings += _hindrances(workspace, model, benchmark)
             task.advance()
     return StepResult(
         step="evaluate",
@@ -249,3 +250,23 @@ def _warnings(workspace: Workspace, model: str, benchmark: Benchmark, evaluation
     if captions < origin.set_size:
         found.append(f"{benchmark.title}: {model} has captions of {captions:,} of {origin.set_size:,} prompts")
     return found
+
+
+def _hindrances(workspace: Workspace, model: str, benchmark: Benchmark) -> list[str]:
+    """Why a model is not compared with the base, or not in what differs by training alone."""
+    prompt_set = benchmark.prompt_set
+    if model == plans.BASE or workspace.manifest(f"captions/{plans.BASE}/{prompt_set}.parquet") is None:
+        return []
+    if workspace.state(plans.evaluation(workspace, plans.BASE, benchmark.name, prompt_set)) != "done":
+        command = f"opadpo evaluate {workspace.shown} --model {plans.BASE} --benchmark {benchmark.name}"
+        return [f"{benchmark.title}: {model} is not compared with the base, which is not scored; run `{command}`"]
+    first, second = (
+        read_evaluation(workspace.evaluation(name, benchmark.name)).provenance for name in (model, plans.BASE)
+    )
+    if first.set_digest != second.set_digest:
+        return [f"{benchmark.title}: {model} is not compared with the base, which was captioned on another set"]
+    names = ("base", "template", "image_aspect", "decoding")
+    differ = ", ".join(name.replace("_", " ") for name in names if getattr(first, name) != getattr(second, name))
+    if not differ:
+        return []
+    return [f"{benchmark.title}: captions of {model} and of the base differ in {differ}, not by training alone"]

@@ -229,6 +229,18 @@ class TestPublicBenchmarks:
         with pytest.raises(MissingArtefact, match=r"opadpo caption \S+ --model opa --set pope"):
             run(filled, ["opa"], ["pope"])
 
+    def test_what_hinders_a_comparison_is_said(self, filled):
+        for model in ("base", "opa"):
+            self.caption(filled, model, "pope", ["Yes", "no", "No", "no"])
+        alone = run(filled, ["opa"], ["pope"])
+        assert all(score.difference is None for score in alone.scores)
+        assert "opa is not compared with the base, which is not scored; run `opadpo evaluate" in alone.warnings[0]
+        assert "--model base --benchmark pope`" in alone.warnings[0]
+        assert run(filled, benchmarks=["pope"]).warnings == []
+        give_captions(filled, "opa", lambda prompt: "Yes", prompt_set="pope", image_aspect="square", template="other")
+        (warning,) = run(filled, benchmarks=["pope"]).warnings
+        assert "captions of opa and of the base differ in template, image aspect" in warning
+
     def test_captions_of_a_part_of_the_set_are_scored_with_a_warning(self, filled):
         prompts = prompts_of_set(filled, "amber")
         self.caption(filled, "base", "amber", ["A dog."] * 3)
