@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any, NamedTuple, get_args
 
 from opadpo.expert.instructions import shown
+from opadpo.llm.wire import sound
 from opadpo.records import ErrorType
 from opadpo.text.revising import Addition, Decision
 from opadpo.text.worddiff import changed_share
@@ -98,7 +99,7 @@ def _json_object(text: str) -> dict[str, Any]:
     complaint = ""
     for match in islice(re.finditer(r"\{|\[(?=\s*\{)", text), _STARTS):
         try:
-            value, _ = decoder.raw_decode(text, match.start())
+            value = sound(decoder.raw_decode(text, match.start())[0])
         except (ValueError, RecursionError) as error:
             complaint = complaint or f"it is not valid JSON: {error}"
             continue

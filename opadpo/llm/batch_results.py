@@ -1,6 +1,5 @@
 """Result files of the batch service: lines in any order, joined by `custom_id`."""
 
-import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -8,7 +7,7 @@ from opadpo.errors import EndpointError
 from opadpo.llm.endpoint import Endpoint
 from opadpo.llm.prices import PriceTable
 from opadpo.llm.requests import Answer, Failure, FailureKind
-from opadpo.llm.wire import read_completion
+from opadpo.llm.wire import read_completion, read_json
 from opadpo.recipe.endpoints import AskingSection
 
 _KEPT_AT_ONCE = 500
@@ -33,7 +32,7 @@ class ResultReader:
         found: dict[str, Answer | Failure] = {}
         async for line in lines:
             try:
-                entry = json.loads(line)
+                entry = read_json(line)
             except ValueError:
                 continue
             key = entry.get("custom_id") if isinstance(entry, Mapping) else None

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -30,6 +31,8 @@ _LONGEST_PAUSE = 8.0
 _MARGIN = 1.1
 """A request may have so many times the tokens that it should have at the most; more if answers show it."""
 _HEADROOM = 1.1
+_FRUITLESS = 32
+"""If so many requests fail and none was ever answered, the next ones will fail as well."""
 
 
 def _nothing(_message: str) -> None:
@@ -83,6 +86,8 @@ class ChatClient:
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         self._margin = _MARGIN
+        self._answered = False
+        self._fruitless: Counter[str] = Counter()
         self._counts_tokens = section.max_cost_usd is not None or any(
             each.tokens_per_minute for each in (section.endpoint, *section.more_endpoints)
         )
@@ -101,9 +106,11 @@ class ChatClient:
 
         Raises:
             EndpointError: if no request can succeed: address, key, model or quota.
-            StepFailed: if the servers have stopped answering.
+            StepFailed: if the servers have stopped answering, or no request was ever answered.
             BudgetReached: if the rest of the budget is too small for this request.
         """
+        if not self._answered and self._fruitless.total() >= _FRUITLESS:
+            raise self._nothing_answered()
         try:
             prepared = await self._prepared(request)
         except ImageProblem as problem:
@@ -116,6 +123,7 @@ class ChatClient:
             parts.append(attempt.outcome.usage)
             tries += not attempt.busy
             if not self._again(endpoint, attempt, tries):
+                self._count(attempt.outcome)
                 return attempt.outcome.model_copy(update={"usage": total_usage(parts)})
             if not attempt.busy:
                 await asyncio.sleep(_pause(tries) if attempt.wait is None else attempt.wait)
@@ -208,6 +216,21 @@ class ChatClient:
             return False
         # A server that is busy is busy for all: the row gives up only if no other was answered in the meantime.
         return endpoint.limits.pauses_in_a_row <= self._retries if attempt.busy else tries <= self._retries
+
+    def _count(self, outcome: Answer | Failure) -> None:
+        """Note whether anything is answered at all."""
+        if isinstance(outcome, Answer):
+            self._answered = True
+        elif not self._answered:
+            self._fruitless[outcome.reason] += 1
+
+    def _nothing_answered(self) -> StepFailed:
+        reason, times = self._fruitless.most_common(1)[0]
+        return StepFailed(
+            f"None of the first {self._fruitless.total()} requests was answered",
+            seen=f"{', '.join(each.base_url for each in self.endpoints)}: {times} times {reason}",
+            remedy="see to the reason; then run the command again with --retry failed, which asks for these once more",
+        )
 
     def _leave_out(self, endpoint: Endpoint, error: EndpointError | StepFailed) -> None:
         if endpoint in self._alive:

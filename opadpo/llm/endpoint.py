@@ -15,7 +15,7 @@ from opadpo.llm.limits import Limits
 from opadpo.llm.prices import PriceTable
 from opadpo.llm.requests import Answer, ChatRequest, Failure, FailureKind
 from opadpo.llm.transport import OPENAI_URL, chat_path, check_url, listed_models, make_sdk, retry_after
-from opadpo.llm.wire import REASON_LENGTH, body, lost_settings, read_completion, refused_setting
+from opadpo.llm.wire import REASON_LENGTH, body, lost_settings, read_completion, read_json, refused_setting, sound
 from opadpo.recipe.endpoints import EndpointSection
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ LONGEST_WAIT = 600.0
 _FIRST_CONTACT_SECONDS = 30.0
 _BUSY = (429, 503, 529)
 """Statuses that concern whatever is sent next, not one request."""
+_PAYMENT_REQUIRED = 402
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 
 
@@ -147,7 +148,7 @@ class Endpoint:
     def clean(self, error: object) -> str:
         """An error in one line, without the key should a server repeat it."""
         text = " ".join(str(error).split()) or type(error).__name__
-        text = self._secrets.redact(text)
+        text = sound(self._secrets.redact(text))
         return text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 3] + "..."
 
     def cleaned(self, outcome: Answer | Failure) -> Answer | Failure:
@@ -161,10 +162,10 @@ class Endpoint:
         """The error for the user if no request at all can succeed; None if it is about one request."""
         import openai
 
-        if error.code in _NO_CREDIT or error.type in _NO_CREDIT:
+        if error.status_code == _PAYMENT_REQUIRED or error.code in _NO_CREDIT or error.type in _NO_CREDIT:
             return EndpointError(
-                f"The account has no credit left ({error.code or error.type})",
-                seen=self.base_url,
+                f"The account has no credit left ({error.code or error.type or error.status_code})",
+                seen=f"{self.base_url}: {self.clean(error)}",
                 remedy="add credit or raise the limit with the provider; then run the command again: it asks nothing"
                 " twice that was answered",
             )
@@ -186,7 +187,7 @@ class Endpoint:
     def _completed(self, content: bytes, request: ChatRequest, dialect: set[str]) -> Attempt:
         self._lost_in_a_row = 0
         try:
-            reply = json.loads(content)
+            reply = read_json(content)
         except ValueError:
             return Attempt(Failure(kind="malformed_reply", reason="the server's reply is not JSON", retryable=True))
         outcome = read_completion(

@@ -150,10 +150,15 @@ class ChatRequest:
 
     @cached_property
     def key(self) -> str:
-        """Digest of everything that can change the answer; no image is opened for it."""
+        """Digest of everything that can change the answer; no image is opened for it.
+
+        `max_tokens` changes no whole answer, so that a larger one asks only those again that were cut. A sample that
+        is cut is whole.
+        """
         messages = [[m.role, m.text, m.picture.identity if m.picture else None] for m in self.messages]
-        sample = [[self.sample.top_k, self.sample.top_p, self.sample.seed]] if self.sample else []
-        return digest([self.model, messages, self.schema, self.temperature, self.max_tokens, *sample])
+        sample = self.sample
+        decoding = [self.max_tokens, sample.top_k, sample.top_p, sample.seed] if sample else []
+        return digest([self.model, messages, self.schema, self.temperature, decoding])
 
 
 class Outcome(BaseModel):

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from opadpo.errors import EndpointError
 from opadpo.llm.keys import Secrets, entra_token_provider
+from opadpo.llm.wire import read_json
 from opadpo.recipe.endpoints import EndpointSection
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def retry_after(response: "httpx2.Response") -> float | None:
 def listed_models(response: "httpx2.Response") -> list[str]:
     """The names in a list of models; empty if the reply is none."""
     try:
-        return [str(card["id"]) for card in response.json()["data"]]
+        return [str(card["id"]) for card in read_json(response.content)["data"]]
     except (ValueError, TypeError, KeyError):
         return []
 

@@ -10,6 +10,8 @@ from opadpo.records import Usage
 
 REASON_LENGTH = 300
 """Longest reason of a failure."""
+_MOST_TOKENS = 10**12
+"""A count above this is no count."""
 
 LEARNABLE = (
     "response_format", "temperature", "max_tokens", "return_token_ids", "repetition_penalty", "top_k", "top_p", "seed",
@@ -94,6 +96,30 @@ def refused_setting(code: object, text: str, known: Set[str]) -> str | None:
     return next((name for name in LEARNABLE if name in text and name not in known), None)
 
 
+def read_json(content: str | bytes) -> Any:
+    """A reply's JSON, with texts that can be written down (see `sound`).
+
+    Raises:
+        ValueError: if it is none, or nested more deeply than anything meant.
+    """
+    try:
+        return sound(json.loads(content))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def sound(value: Any) -> Any:
+    """A JSON value with U+FFFD for what no file or database takes as text: half a surrogate pair, NUL."""
+    if isinstance(value, str):
+        if value.isascii() and "\0" not in value:
+            return value
+        whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return whole.replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        return {sound(key): sound(item) for key, item in value.items()}
+    return [sound(item) for item in value] if isinstance(value, list) else value
+
+
 def read_completion(
     reply: Any, prices: PriceTable, *asked_models: str, sample: bool = False, left_out: Sequence[str] = ()
 ) -> Answer | Failure:
@@ -124,7 +150,7 @@ def read_completion(
         ids = {"token_ids": _token_ids(choice.get("token_ids")), "left_out": list(left_out)}
         return Answer(text=text, finish_reason=str(finish or "stop"), **ids, **about)
     if finish == "length":
-        reason = f"the answer was cut at {about['usage'].completion_tokens} tokens; raise max_tokens"
+        reason = f"the answer was cut at {about['usage'].completion_tokens} tokens; raise max_tokens for it"
         return Failure(kind="length", reason=reason, retryable=False, **about)
     if not isinstance(content, str) or not content.strip():
         return Failure(kind="malformed_reply", reason="the answer is empty", retryable=True, **about)
@@ -133,7 +159,7 @@ def read_completion(
 
 def _token_ids(value: Any) -> list[int] | None:
     """The ids of an answer; None if the server does not tell them."""
-    if not isinstance(value, list) or not all(isinstance(i, int) and not isinstance(i, bool) for i in value):
+    if not isinstance(value, list) or not all(type(i) is int and 0 <= i < 2**31 for i in value):
         return None
     return value
 
@@ -158,4 +184,4 @@ def _usage(usage: Any, models: tuple[str, ...], prices: PriceTable) -> Usage:
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return value if type(value) is int and 0 < value < _MOST_TOKENS else 0

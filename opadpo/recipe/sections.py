@@ -142,7 +142,13 @@ class ReviseSection(AskingSection):
     """`opadpo revise`: sentence-level corrections by an expert."""
 
     temperature: float | None = setting(0.0, "Sampling temperature of the expert; none: the server's default.", ge=0)
-    max_tokens: int = setting(4096, "Longest answer of the expert.", ge=1)
+    max_tokens: int = setting(
+        4096,
+        "Longest answer of the expert. After raising it, `--retry failed` asks again for what was cut, and for nothing"
+        " that was answered.",
+        outcome=False,
+        ge=1,
+    )
     image_max_side: int = setting(1024, "Images are scaled down to this many pixels on the longer side.", ge=16)
     image_detail: Literal["auto", "low", "high"] = setting(
         "auto", "How closely the expert looks at images, where the provider knows the setting; `low` costs least."

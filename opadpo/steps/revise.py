@@ -2,11 +2,11 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from opadpo.errors import WorkspaceError, disk_errors
+from opadpo.errors import StepFailed, WorkspaceError, disk_errors
 from opadpo.expert.reviser import Reviser, Task
 from opadpo.llm.asking import Asker
 from opadpo.llm.estimate import Estimate
@@ -26,6 +26,8 @@ OUTPUTS = ["expert", "reviews.db"]
 
 _BATCH = 64
 """Revisions appended in one transaction; they can be made again from the requests, which are committed at once."""
+_FOR_GOOD = {"empty_response"}
+"""Kinds of failures that asking again cannot mend."""
 _IGNORED = {"revision_id", "created_at", "usage"}
 """Fields in which two otherwise equal revisions may differ."""
 
@@ -49,7 +51,7 @@ def revise(
         CostRefused: if the estimate is above that and nobody agrees.
         BudgetReached: if `revise.max_cost_usd` is used up; run again with a larger one, it continues.
         EndpointError: if the server cannot be used at all: address, key, model or quota.
-        StepFailed: if the server has stopped answering.
+        StepFailed: if the server has stopped answering, or no response at all could be revised.
     """
     workspace.require("prompts", f"run `opadpo prepare {workspace.shown}`")
     workspace.require("rollouts", f"run `opadpo rollout {workspace.shown}`")
@@ -70,6 +72,8 @@ def revise(
         run = _Run(workspace, requests, reviews)
         how = Asking(workspace.recipe.revise, requests, progress, retry_failed=retry_failed, batch=batch, agree=agree)
         run.go(how)
+        if run.tally["failed"] and not run.tally["revised"]:
+            raise _nothing_revised(requests, workspace)
         workspace.mark_done(plan, run.counts(), started_at=run.started_at)
         result = _result("done", run.counts(), requests, workspace)
         return result.model_copy(update={"seconds": time.monotonic() - started})
@@ -176,6 +180,22 @@ def _same(revision: Revision, other: Revision | None) -> bool:
     return other is not None and revision.model_dump(exclude=_IGNORED) == other.model_dump(exclude=_IGNORED)
 
 
+def _failures(rows: Sequence[FailedRow]) -> str:
+    """How many rows failed of each kind, and one that asking again may help as an example."""
+    listed = ", ".join(f"{kind} {count}" for kind, count in Counter(row.kind for row in rows).most_common())
+    example = next((row for row in rows if row.kind not in _FOR_GOOD), rows[0])
+    return f"{listed}; the first: {example.row_id}: {example.reason}"
+
+
+def _nothing_revised(requests: RequestStore, workspace: Workspace) -> StepFailed:
+    rows = requests.failed_rows()
+    return StepFailed(
+        "No response could be revised",
+        seen=f"{len(rows)} rollouts: {_failures(rows)}",
+        remedy=f"see to the reason, then ask again: `opadpo revise {workspace.shown} --retry failed`",
+    )
+
+
 def _result(
     status: Literal["done", "up_to_date"], counts: dict[str, int], requests: RequestStore, workspace: Workspace
 ) -> StepResult:
@@ -183,11 +203,10 @@ def _result(
     reasons = Counter(row.kind for row in rows)
     warnings: list[str] = []
     if rows:
-        listed = ", ".join(f"{kind} {count}" for kind, count in reasons.most_common())
-        warnings.append(
-            f"{len(rows)} of {counts['rollouts']} rollouts have no revision ({listed}); the first:"
-            f" {rows[0].row_id}: {rows[0].reason}. Ask again with `opadpo revise {workspace.shown} --retry failed`"
-        )
+        told = f"{len(rows)} of {counts['rollouts']} rollouts have no revision ({_failures(rows)})"
+        if set(reasons) - _FOR_GOOD:
+            told += f". Ask again with `opadpo revise {workspace.shown} --retry failed`"
+        warnings.append(told)
     return StepResult(
         step="revise",
         status=status,

@@ -1,6 +1,8 @@
 import asyncio
 import base64
 import io
+import itertools
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from starlette.responses import JSONResponse, Response
 from opadpo.errors import EndpointError, StepFailed
 from opadpo.hashing import file_digest
 from opadpo.llm.client import ChatClient
-from opadpo.llm.requests import Answer, ChatRequest, Failure, Message, Picture
+from opadpo.llm.requests import Answer, ChatRequest, Failure, Message, Picture, Sample
+from opadpo.llm.store import RequestStore
 from opadpo.recipe.endpoints import EndpointSection
 
 
@@ -62,6 +65,8 @@ def test_an_answer_comes_with_the_model_that_the_server_reports_and_its_usage(se
         (lambda _, body: faults.torn_json(body), "malformed_reply", "not JSON"),
         (lambda *_: JSONResponse({"error": {"message": "overloaded"}}), "malformed_reply", "overloaded"),
         (lambda *_: JSONResponse([1, 2]), "malformed_reply", "no chat completion"),
+        (lambda *_: Response("[" * 100_000), "malformed_reply", "not JSON"),
+        (lambda *_: escaped({"error": {"message": "half \ud83d"}}, 400), "bad_request", "half \ufffd"),
         (lambda *_: JSONResponse({"choices": "none"}), "malformed_reply", "no chat completion"),
         (lambda *_: completion(None), "malformed_reply", "empty"),
         (lambda *_: completion(None, refusal="I cannot help"), "refusal", "I cannot help"),
@@ -82,6 +87,39 @@ def test_what_goes_wrong_with_one_row_is_a_failure_with_its_reason(
     assert failure.kind == kind
     assert re.search(words, failure.reason)
     assert failure.usage.requests == 1
+
+
+def escaped(reply: dict[str, Any], status: int = 200) -> Response:
+    """A reply with everything but ASCII as escapes, which alone can hold half a surrogate pair."""
+    return Response(json.dumps(reply), status, media_type="application/json")
+
+
+def test_an_answer_that_no_file_takes_as_it_is_can_be_kept(server: ChatServer, tmp_path: Path) -> None:
+    message = {"role": "assistant", "content": "half \ud83d, whole \U0001f600, NUL \0, ü"}
+    usage = {"prompt_tokens": 10**30, "completion_tokens": 7, "total_tokens": 7}
+    choices = [{"index": 0, "finish_reason": "stop \udc00", "message": message, "token_ids": [1, 2**70]}]
+    server.behave = lambda *_: escaped({"choices": choices, "usage": usage, "model": "m\ud800"})
+    asked = ChatRequest("m", (Message("user", "hi"),), sample=Sample(0, 1.0, 0))
+    (answer,) = ask(server.url, request=asked)
+    with RequestStore.open(tmp_path / "r.db") as store:
+        store.put([("k", answer)])
+        kept = store.get("k")
+    assert kept == answer
+    assert isinstance(kept, Answer)
+    assert (kept.text, kept.model) == ("half \ufffd, whole \U0001f600, NUL \ufffd, ü", "m\ufffd")
+    assert (kept.token_ids, kept.usage.prompt_tokens, kept.usage.completion_tokens) == (None, 0, 7)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_where_nothing_is_ever_answered_asking_stops(server: ChatServer, answered: bool) -> None:
+    replies = itertools.count()
+    server.behave = lambda *_: "fine" if answered and next(replies) == 31 else servers.error(400, None, "too long")
+    if answered:
+        assert len(ask(server.url, count=70)) == 70
+        return
+    with pytest.raises(StepFailed, match=r"None of the first 32 requests was answered\n.*32 times .*too long"):
+        ask(server.url, count=70)
+    assert len(server.bodies) == 32
 
 
 def test_a_server_that_hangs_is_a_failure_after_the_time_out(server: ChatServer) -> None:
@@ -122,6 +160,7 @@ def test_settings_that_a_server_does_not_know_are_left_out_from_then_on(server: 
         (lambda *_: servers.error(401, "invalid_api_key", "bad key sk-secret"), r"refuses the key.*TEST_KEY"),
         (lambda *_: servers.error(403), r"refuses the key"),
         (lambda *_: servers.error(429, "insufficient_quota", "quota"), r"insufficient_quota.*add credit"),
+        (lambda *_: servers.error(402, None, "top up"), r"no credit left \(402\).*top up.*add credit"),
         (lambda *_: servers.error(404, "model_not_found", "no such model"), r"model m at .*no such model"),
     ],
 )
@@ -219,5 +258,9 @@ def test_the_key_of_a_request_follows_its_content(tmp_path: Path) -> None:
         return ChatRequest("m", (Message("user", text, Picture(tmp_path / "x", "0", side)),), **fields)
 
     assert request().key == request().key
-    keys = {r.key for r in (request(), request("b"), request(side=32), request(temperature=0.0), request(max_tokens=1))}
-    assert len(keys) == 5
+    keys = {r.key for r in (request(), request("b"), request(side=32), request(temperature=0.0))}
+    assert len(keys) == 4
+    # A longer answer may be allowed later without asking again; a sample is cut by design.
+    assert request(max_tokens=1).key == request().key
+    sample = Sample(0, 1.0, 0)
+    assert request(max_tokens=1, sample=sample).key != request(sample=sample).key

@@ -15,7 +15,7 @@ import servers
 from servers import ChatServer, answer, chat_server, verdict
 
 from opadpo.cli import main
-from opadpo.errors import Busy, EndpointError, MissingArtefact, WorkspaceError
+from opadpo.errors import Busy, EndpointError, MissingArtefact, StepFailed, WorkspaceError
 from opadpo.hashing import bytes_digest
 from opadpo.progress import SilentProgress
 from opadpo.recipe import preset_text
@@ -91,8 +91,8 @@ def made(server: ChatServer, root: Path, responses: list[str | None], *overrides
     return make(root, responses, *settings)[0]
 
 
-def run(workspace: Workspace, **options: Any) -> StepResult:
-    return revise(Workspace.open(workspace.root), progress=SilentProgress(), **options)
+def run(workspace: Workspace, *overrides: str, **options: Any) -> StepResult:
+    return revise(Workspace.open(workspace.root, list(overrides)), progress=SilentProgress(), **options)
 
 
 def texts(workspace: Workspace) -> list[str]:
@@ -148,6 +148,35 @@ def test_failures_are_listed_with_their_reasons_and_asked_again_on_demand(server
     assert retried.counts["revised"] == 5
     assert len(server.bodies) == asked + 3
     assert sorted(texts(workspace)) == sorted(filter(None, responses))
+
+
+def test_what_was_cut_is_asked_again_with_more_room_and_nothing_else(server: ChatServer, tmp_path: Path) -> None:
+    def narrow(running: ChatServer, body: dict[str, Any]) -> Any:
+        cut = body["max_tokens"] < 5000 and "long" in servers.user_text(body)
+        return servers.completion("{", "length") if cut else servers.keep_all(running, body)
+
+    server.behave = narrow
+    workspace = made(server, tmp_path / "w", ["Short.", "A long one.", "Brief.", ""])
+    result = run(workspace)
+    assert result.dropped == {"length": 1, "empty_response": 1}
+    assert "cut at 10 tokens; raise max_tokens" in result.warnings[0]
+    wider = "revise.max_tokens=6000"
+    assert run(workspace, wider).status == "up_to_date"
+    result = run(workspace, wider, retry_failed=True)
+    assert result.dropped == {"empty_response": 1}
+    assert "--retry" not in result.warnings[0]
+    assert len(server.bodies) == 3 + 1
+
+
+def test_a_run_without_a_single_revision_is_an_error(server: ChatServer, tmp_path: Path) -> None:
+    server.behave = lambda *_: servers.error(400, None, "context too long")
+    workspace = made(server, tmp_path / "w", ["One.", "Two.", ""])
+    for options in ({}, {"retry_failed": True}):
+        with pytest.raises(StepFailed, match=r"(?s)No response.*bad_request 2, empty_response 1.*context too long"):
+            run(workspace, **options)
+    server.behave = servers.keep_all
+    assert run(workspace, retry_failed=True).counts["revised"] == 2
+    assert len(server.bodies) == 2 + 2 + 2
 
 
 def test_a_missing_image_fails_its_row_and_no_other(server: ChatServer, tmp_path: Path) -> None:
