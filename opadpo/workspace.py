@@ -113,6 +113,11 @@ class Workspace:
         return self.root / "sampler" / "requests.db"
 
     @property
+    def judge_db(self) -> Path:
+        """Every request to the judge of benchmarks; it outlives the figures that are made from it."""
+        return self.root / "judge" / "requests.db"
+
+    @property
     def reviews_db(self) -> Path:
         """Revisions."""
         return self.root / "reviews.db"

@@ -158,6 +158,13 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="NAME[,NAME]", help="Benchmarks [those of the recipe].", show_default=False),
     ] = None,
+    retry: Annotated[
+        Literal["failed"] | None,
+        typer.Option("--retry", metavar="failed", help="Ask again where a judge failed.", show_default=False),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Agree to the estimated price of a judge.", show_default=False)
+    ] = False,
 ) -> "StepResult":
     """Score captions on benchmarks.
 
@@ -166,7 +173,14 @@ def evaluate(
     """
     from opadpo.steps.evaluate import evaluate as call
 
-    return call(run.workspace, split_names(model) or None, split_names(benchmark) or None, progress=run.progress)
+    return call(
+        run.workspace,
+        split_names(model) or None,
+        split_names(benchmark) or None,
+        progress=run.progress,
+        retry_failed=retry == "failed",
+        agree=agreement("the judge", yes=yes),
+    )
 
 
 @step()

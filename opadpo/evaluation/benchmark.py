@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from opadpo.evaluation.figures import Figures
+from opadpo.llm.estimate import Estimate
 from opadpo.progress import Progress
 from opadpo.recipe.sections import EvaluateSection
 from opadpo.records import Caption, Prompt
@@ -65,6 +66,12 @@ class Context:
     """Folder with the files that the set has kept."""
     progress: Progress
     """Told about long work."""
+    judge_db: Path
+    """Where a judge's answers are kept."""
+    retry_failed: bool = False
+    """Ask a judge again where it has failed before."""
+    agree: Callable[[Estimate], bool] | None = None
+    """Asks a person whether a judge's price is all right; None if nobody is there."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +102,14 @@ class Benchmark:
     """Counts what is in the captions."""
     figures: Figures
     """Metrics in percent from sums of counts."""
-    hallucination: str
-    """The metric that says how much is made up; lower is better."""
+    hallucination: str | None
+    """The metric that says how much is made up; lower is better. None where the benchmark has none."""
     coverage: str
     """The metric that says how much is told or granted, so that silence cannot pass for honesty; higher is better."""
     directions: Mapping[str, Direction]
     """Metric (without its group) -> which way is better; those that are neither are left out."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Metric (without its group) -> what it is counted in, where that is not percent."""
     yes_no: bool = False
     """Whether items are right or wrong answers: accuracies are then compared by McNemar's test."""
     settings: tuple[str, ...] = ()
@@ -109,6 +118,15 @@ class Benchmark:
     def direction(self, metric: str) -> Direction | None:
         """Which way a metric is better; None where neither is."""
         return self.directions.get(metric.rpartition("/")[2])
+
+    def unit(self, metric: str) -> str:
+        """What a metric is counted in."""
+        return self.units.get(metric.rpartition("/")[2], "%")
+
+    @property
+    def main(self) -> list[str]:
+        """The metrics that every summary shows: what is made up, and beside it what is told."""
+        return [name for name in (self.hallucination, self.coverage) if name]
 
 
 def item(row: Row, counts: Mapping[str, int], *, question: int | str = 0, **details: Any) -> dict[str, Any]:

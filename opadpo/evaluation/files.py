@@ -116,6 +116,25 @@ RELEASES: dict[str, Release] = {
         " https://github.com/RLHF-V/RLAIF-V, eval/data)",
         images="val2014.zip of https://cocodataset.org (COCO_val2014_*.jpg)",
     ),
+    "mmhal": Release(
+        key="mmhal",
+        title="MMHal-Bench",
+        licence="Apache-2.0",
+        files=(File("response_template.json", None),),
+        home="https://huggingface.co/datasets/Shengcao1006/MMHal-Bench",
+        images="the addresses in its `image_src`, under the last part of each",
+    ),
+    "llava_bench": Release(
+        key="llava_bench",
+        title="LLaVA-Bench in the wild",
+        licence="CC BY-NC 4.0",
+        files=tuple(
+            File(name, None) for name in ("questions.jsonl", "context.jsonl", "answers_gpt4.jsonl", "rule.json")
+        ),
+        home="https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild (rule.json: llava/eval/table of"
+        " https://github.com/haotian-liu/LLaVA)",
+        images="the same data set (001.jpg to 024.jpg)",
+    ),
 }
 """Key in the recipe -> what was published."""
 

@@ -17,7 +17,7 @@ _OBJHAL = "obj_halbench_300_with_image.jsonl"
 _POPE_FILES: dict[str, pope.Category] = {f"coco_pope_{category}.json": category for category in pope.CATEGORIES}
 
 
-def _asked(row: Row, key: str) -> list[dict[str, Any]]:
+def asked_of(row: Row, key: str) -> list[dict[str, Any]]:
     """What the files know of a prompt's questions."""
     known = row.prompt.extra.get(key)
     if not isinstance(known, list) or not known:
@@ -48,7 +48,7 @@ def _amber_discriminative_questions(files: Mapping[str, Path], section: Evaluate
 
 
 def _annotated(rows: Sequence[Row]) -> list[tuple[Row, amber.Annotation]]:
-    return [(row, amber.Annotation.model_validate(known)) for row in rows for known in _asked(row, "amber")]
+    return [(row, amber.Annotation.model_validate(known)) for row in rows for known in asked_of(row, "amber")]
 
 
 def _readers(section: EvaluateSection, words: amber.Amber) -> tuple[NounReader, Similarity]:
@@ -100,7 +100,7 @@ def _pope_questions(files: Mapping[str, Path], section: EvaluateSection) -> list
 
 
 def _score_pope(rows: Sequence[Row], context: Context) -> Scored:
-    asked = [(row, known) for row in rows for known in _asked(row, "pope")]
+    asked = [(row, known) for row in rows for known in asked_of(row, "pope")]
     result = pope.score(
         [row.caption.response for row, _ in asked],
         [known["label"] for _, known in asked],
@@ -133,7 +133,7 @@ def _objhal_questions(files: Mapping[str, Path], section: EvaluateSection) -> li
 
 
 def _score_chair(rows: Sequence[Row], context: Context) -> Scored:
-    asked = [(row, known) for row in rows for known in _asked(row, "chair")]
+    asked = [(row, known) for row in rows for known in asked_of(row, "chair")]
     truth = {known["id"]: frozenset(known["truth"]) for _, known in asked}
     result = chair.score([(known["id"], row.caption.response) for row, known in asked], truth)
     items = [
@@ -239,6 +239,7 @@ BENCHMARKS = (
             hallucination="chair_s",
             coverage="recall",
             directions={"chair_i": "lower", "chair_s": "lower", "recall": "higher"},
+            units={"length": "words"},
         )
         for name, title in (("chair", "CHAIR on COCO"), ("objhal", "Object HalBench"))
     ),

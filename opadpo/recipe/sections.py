@@ -248,13 +248,31 @@ class FilesSection(Section):
     amber: BenchmarkFiles = setting(BenchmarkFiles(), "AMBER.", outcome=False)
     pope: BenchmarkFiles = setting(BenchmarkFiles(), "POPE.", outcome=False)
     chair: CocoFiles = setting(CocoFiles(), "COCO, for CHAIR and Object HalBench.", outcome=False)
+    mmhal: BenchmarkFiles = setting(BenchmarkFiles(), "MMHal-Bench; its files are not fetched.", outcome=False)
+    llava_bench: BenchmarkFiles = setting(
+        BenchmarkFiles(), "LLaVA-Bench in the wild; its files are not fetched.", outcome=False
+    )
+
+
+class JudgeSection(AskingSection):
+    """The model that judges answers of MMHal-Bench and LLaVA-Bench."""
+
+    max_tokens: int = setting(1024, "Longest judgement, tokens.", ge=16)
 
 
 class EvaluateSection(Section):
     """`opadpo evaluate`: benchmark figures."""
 
-    benchmarks: list[Literal["toy", "amber", "amber-discriminative", "pope", "chair", "objhal"]] = setting(
-        ["toy"], "Benchmarks to score."
+    benchmarks: list[
+        Literal["toy", "amber", "amber-discriminative", "pope", "chair", "objhal", "mmhal", "llava-bench"]
+    ] = setting(["toy"], "Benchmarks to score; a model judges `mmhal` and `llava-bench`, which costs what it costs.")
+    judge: JudgeSection = setting(
+        JudgeSection(),
+        "Who judges. Name one exact version of the model (`gpt-4o-2024-11-20`): figures by different judges cannot be"
+        " compared.",
+    )
+    mmhal_template: str | None = setting(
+        None, "File with the authors' instructions to MMHal's judge, with four `{}` to fill; null: ours."
     )
     nouns: Literal["vocabulary", "nltk"] = setting(
         "vocabulary",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from opadpo.errors import UserError
-from opadpo.evaluation import public
+from opadpo.evaluation import judged, public
 from opadpo.evaluation.benchmark import Benchmark, BenchmarkSet, Context, Row, Scored, item
 
 
@@ -49,10 +49,12 @@ def _toy() -> Benchmark:
     )
 
 
-BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (_toy(), *public.BENCHMARKS)}
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark for benchmark in (_toy(), *public.BENCHMARKS, *judged.BENCHMARKS)
+}
 """Name -> benchmark."""
 
-SETS: dict[str, BenchmarkSet] = {each.name: each for each in public.SETS}
+SETS: dict[str, BenchmarkSet] = {each.name: each for each in (*public.SETS, *judged.SETS)}
 """Name of a set of prompts -> how it is made. Every other set is part of the workspace's own prompts."""
 
 

@@ -1,7 +1,7 @@
 """`opadpo evaluate`: figures of captions on benchmarks, with intervals, and differences to the base."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from opadpo.errors import MissingArtefact, StepFailed, UserError, WorkspaceError
@@ -10,6 +10,8 @@ from opadpo.evaluation.comparing import compare
 from opadpo.evaluation.figures import total
 from opadpo.evaluation.result import Evaluation, Provenance, read_evaluation, write_evaluation
 from opadpo.evaluation.statistics import Difference, intervals
+from opadpo.llm.estimate import Estimate
+from opadpo.manifest import Plan
 from opadpo.progress import Progress
 from opadpo.records import Caption, Prompt
 from opadpo.steps import plans
@@ -26,6 +28,8 @@ def evaluate(
     benchmarks: Sequence[str] | None = None,
     *,
     progress: Progress,
+    retry_failed: bool = False,
+    agree: Callable[[Estimate], bool] | None = None,
 ) -> StepResult:
     """Score captions; figures are in `StepResult.figures[model][benchmark]`, and in `scores` with their intervals.
 
@@ -34,6 +38,8 @@ def evaluate(
         models: names of models; None: every one that has captions.
         benchmarks: names of benchmarks; None: the recipe's.
         progress: told about every model.
+        retry_failed: ask a judge again where it has failed before.
+        agree: asked where a judge's estimate is above `evaluate.judge.ask_above_usd`.
 
     Raises:
         MissingArtefact: if a model has no captions; nothing is written then.
@@ -54,8 +60,16 @@ def evaluate(
     with progress.task("Scoring captions", len(pairs)) as task:
         for model, benchmark in pairs:
             plan = plans.evaluation(workspace, model, benchmark.name, benchmark.prompt_set)
-            if workspace.state(plan) != "done":
-                evaluation = _score(workspace, model, benchmark, progress)
+            if workspace.state(plan) != "done" or (retry_failed and _has_failed(workspace, plan)):
+                context = Context(
+                    workspace.recipe.evaluate,
+                    folder_of_set(workspace, benchmark.prompt_set) / KEPT_FOLDER,
+                    progress,
+                    workspace.judge_db,
+                    retry_failed,
+                    agree,
+                )
+                evaluation = _score(workspace, model, benchmark, context)
                 with workspace.writing(plan) as writer:
                     write_evaluation(writer.folder / f"{benchmark.name}.json", evaluation)
                     writer.finish({"items": len(evaluation.items), "failed": evaluation.provenance.failed})
@@ -189,16 +203,20 @@ def command_for(workspace: Workspace, model: str, prompt_set: str) -> str:
     return f"opadpo caption {workspace.shown} --model {model}{named}"
 
 
-def _score(workspace: Workspace, model: str, benchmark: Benchmark, progress: Progress) -> Evaluation:
+def _has_failed(workspace: Workspace, plan: Plan) -> bool:
+    manifest = workspace.manifest(plan.artefact)
+    return bool(manifest and manifest.counts.get("failed"))
+
+
+def _score(workspace: Workspace, model: str, benchmark: Benchmark, context: Context) -> Evaluation:
     rows, prompts = rows_of(workspace, model, benchmark.prompt_set)
     section = workspace.recipe.evaluate
-    files = folder_of_set(workspace, benchmark.prompt_set) / KEPT_FOLDER
-    scored = benchmark.score(rows, Context(section, files, progress))
+    scored = benchmark.score(rows, context)
     if not scored.items:
         raise StepFailed(
             f"Nothing of {benchmark.title} could be judged",
             seen=f"{scored.failed} of {len(rows)} captions failed",
-            remedy="run the command again",
+            remedy="run the command again with --retry failed",
         )
     counts = [item["counts"] for item in scored.items]
     first = rows[0].caption
@@ -246,7 +264,10 @@ def _warnings(workspace: Workspace, model: str, benchmark: Benchmark, evaluation
     if origin.empty:
         found.append(f"{benchmark.title}: {origin.empty:,} of {captions:,} captions of {model} are empty")
     if origin.failed:
-        found.append(f"{benchmark.title}: {origin.failed:,} items of {model} could not be judged and are in no figure")
+        found.append(
+            f"{benchmark.title}: {origin.failed:,} items of {model} could not be judged and are in no figure;"
+            " ask again with --retry failed"
+        )
     if captions < origin.set_size:
         found.append(f"{benchmark.title}: {model} has captions of {captions:,} of {origin.set_size:,} prompts")
     return found

@@ -14,7 +14,7 @@ from opadpo.progress import Progress
 from opadpo.recipe import dump_recipe
 from opadpo.steps import plans
 from opadpo.steps.reporting.examples import Examples, examples
-from opadpo.steps.reporting.facts import Facts, Table, best_model, gather
+from opadpo.steps.reporting.facts import Facts, best_model, gather
 from opadpo.steps.result import Score, StepResult
 from opadpo.workspace import Workspace
 
@@ -96,7 +96,6 @@ def _content(facts: Facts, model: str | None) -> dict[str, Any]:
         "made_at": datetime.now(UTC),
         "change": _change,
         "better": _better,
-        "main": _main_metrics,
     }
 
 
@@ -111,13 +110,15 @@ def _figures(facts: Facts) -> dict[str, str]:
     if facts.on_policy:
         made["on_policy"] = lambda: plots.on_policy(facts.on_policy)
     for table in facts.tables:
+        if table.benchmark.hallucination is None:
+            continue
         made[f"tradeoff/{table.benchmark.name}"] = lambda t=table: plots.tradeoff(
             [
-                plots.Point(name, each.metrics[t.benchmark.hallucination], each.metrics[t.benchmark.coverage])
+                plots.Point(name, *(each.metrics[metric] for metric in t.benchmark.main))
                 for name, each in t.evaluations.items()
             ],
             hallucination_label=f"{t.benchmark.hallucination}, % (lower is better)",
-            coverage_label=f"{t.benchmark.coverage}, % (higher is better)",
+            coverage_label=f"{t.benchmark.coverage}, {t.benchmark.unit(t.benchmark.coverage)} (higher is better)",
         )
     if facts.status.trust is not None:
         trust = facts.status.trust
@@ -132,11 +133,6 @@ def _label(model: str) -> str:
     from opadpo.plots import series
 
     return series(model).label
-
-
-def _main_metrics(table: Table) -> list[str]:
-    """The metrics that every summary shows: what is made up, and beside it what is told."""
-    return [table.benchmark.hallucination, table.benchmark.coverage]
 
 
 def _change(score: Score) -> str:
@@ -186,7 +182,7 @@ def _front_matter(content: dict[str, Any]) -> str:
         )
         for table in facts.tables
         for score in table.scores
-        if score.model == content["model"] and score.metric in _main_metrics(table)
+        if score.model == content["model"] and score.metric in table.benchmark.main
     ]
     base = facts.pin.get("base", "")
     data = ModelCardData(
