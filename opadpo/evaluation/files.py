@@ -119,7 +119,7 @@ RELEASES: dict[str, Release] = {
     "mmhal": Release(
         key="mmhal",
         title="MMHal-Bench",
-        licence="Apache-2.0",
+        licence="see its page",
         files=(File("response_template.json", None),),
         home="https://huggingface.co/datasets/Shengcao1006/MMHal-Bench",
         images="the addresses in its `image_src`, under the last part of each",
@@ -127,7 +127,7 @@ RELEASES: dict[str, Release] = {
     "llava_bench": Release(
         key="llava_bench",
         title="LLaVA-Bench in the wild",
-        licence="CC BY-NC 4.0",
+        licence="see its page",
         files=tuple(
             File(name, None) for name in ("questions.jsonl", "context.jsonl", "answers_gpt4.jsonl", "rule.json")
         ),
