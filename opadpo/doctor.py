@@ -270,7 +270,9 @@ def _disks(recipe: "Recipe | None", workspace: Path | None) -> Iterator[Check]:
 def _keys(recipe: "Recipe | None") -> Iterator[Check]:
     """Secrets: only whether they are there, never what is in them."""
     if recipe is not None:
-        yield from _endpoints(recipe.revise)
+        yield from _endpoints(recipe.revise, "expert", "opadpo revise")
+        if recipe.rollout.engine == "server":
+            yield from _endpoints(recipe.rollout.server, "sampling server", "opadpo rollout")
     elif os.environ.get("OPENAI_API_KEY"):
         yield Check("key of the expert", "ok", "OPENAI_API_KEY is set")
     else:
@@ -294,23 +296,23 @@ def _keys(recipe: "Recipe | None") -> Iterator[Check]:
         )
 
 
-def _endpoints(section: "AskingSection") -> Iterator[Check]:
-    """The expert's servers: one cheap call to each that has an address."""
+def _endpoints(section: "AskingSection", who: str, command: str) -> Iterator[Check]:
+    """The servers of a step: one cheap call to each that has an address."""
     from opadpo.llm.examining import examine_endpoint
 
     for number, endpoint in enumerate((section.endpoint, *section.more_endpoints), 1):
-        name = "expert" if not section.more_endpoints else f"expert {number}"
+        name = who if not section.more_endpoints else f"{who} {number}"
         if endpoint.server_command and not endpoint.base_url:
-            yield Check(name, "ok", "`opadpo revise` starts a server of its own")
+            yield Check(name, "ok", f"`{command}` starts a server of its own")
             continue
         found = examine_endpoint(endpoint)
         if found.problem is not None:
-            cost = "`opadpo revise` cannot ask this expert"
+            cost = f"`{command}` cannot ask this server"
             yield Check(name, "missing", found.seen, cost, found.problem.remedy or "", required=True)
         elif found.model_listed:
             yield Check(name, "ok", found.seen, required=True)
         else:
-            cost = "`opadpo revise` may be told that there is no such model"
+            cost = f"`{command}` may be told that there is no such model"
             yield Check(name, "warning", found.seen, cost, "check endpoint.model", required=True)
 
 

@@ -58,15 +58,17 @@ def test_the_recipes_servers_are_asked_with_one_call_each(tmp_path: Path, monkey
         recipe.write_text(
             f"revise: {{endpoint: {one.replace('MODEL', 'test-model')}, more_endpoints:"
             f" [{one.replace('MODEL', 'other')}, {one.replace('MY_KEY', 'NO_KEY')},"
-            f" {one.replace(server.url, 'http://127.0.0.1:9/v1')}]}}"
+            f" {one.replace(server.url, 'http://127.0.0.1:9/v1')}]}}\n"
+            f"rollout: {{engine: server, server: {{endpoint: {one.replace('MODEL', 'test-model')}}}}}"
         )
         report = examine(str(recipe))
-        assert server.paths == ["GET /v1/models"] * 2
+        assert server.paths == ["GET /v1/models"] * 3
         assert server.keys == set()
     assert check(report, "expert 1").state == "ok"
     assert "does not list the model other" in check(report, "expert 2").seen
     assert "NO_KEY is not set" in check(report, "expert 3").seen
     assert "cannot be reached" in check(report, "expert 4").seen
+    assert check(report, "sampling server").state == "ok"
     assert [found.name for found in report.missing] == ["expert 3", "expert 4"]
     assert "sk-secret" not in str(report.as_dict())
 

@@ -190,7 +190,7 @@ def write_traceback(error: BaseException, verb: str, root: Path | None) -> Path 
         try:
             folder.mkdir(exist_ok=True)
             path = folder / f"opadpo-{verb.replace(' ', '-')}-{now:%Y%m%dT%H%M%S}-{os.getpid()}.txt"
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError:
             continue
         return path

@@ -1,6 +1,7 @@
 """Keys of endpoints: found in the environment or the system's keyring, shown nowhere."""
 
 import os
+import re
 from collections.abc import Callable, Iterable
 
 from opadpo.errors import DependencyMissing, EndpointError
@@ -8,6 +9,7 @@ from opadpo.recipe.endpoints import EndpointSection
 
 KEYRING_SERVICE = "opadpo"
 """Service in the system's keyring; the user name there is the name of the environment variable."""
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"
 """What a Microsoft Entra token has to be good for."""
 
@@ -19,14 +21,21 @@ def endpoint_key(endpoint: EndpointSection) -> str | None:
         EndpointError: if the endpoint needs one, or it cannot be one.
     """
     needed = endpoint.api_key_required and not endpoint.entra
-    key = os.environ.get(endpoint.api_key_env, "").strip() or (_from_keyring(endpoint.api_key_env) if needed else "")
+    name = endpoint.api_key_env
+    key = os.environ.get(name, "").strip() or (_from_keyring(name) if needed else "")
+    if not key and not _VARIABLE.fullmatch(name):
+        raise EndpointError(
+            "endpoint.api_key_env is the name of a variable, not the key itself",
+            seen=f"{len(name)} characters that are no name such as OPENAI_API_KEY; not shown, as they may be a key",
+            remedy="write the name there and put the key into that variable; if a key was in the recipe, have the"
+            " provider replace it",
+        )
     if not key and needed:
         raise EndpointError(
             "The endpoint needs a key",
-            seen=f"environment variable {endpoint.api_key_env} is not set, and the keyring has no such entry",
-            remedy=f"set it: export {endpoint.api_key_env}=..., or keep it in the keyring:"
-            f" keyring set {KEYRING_SERVICE} {endpoint.api_key_env}; for a server without keys set"
-            " api_key_required: false",
+            seen=f"environment variable {name} is not set, and the keyring has no such entry",
+            remedy=f"set it: export {name}=..., or keep it in the keyring: keyring set {KEYRING_SERVICE} {name}; for a"
+            " server without keys set api_key_required: false",
         )
     if not key.isascii() or not key.isprintable():
         raise EndpointError(

@@ -63,7 +63,7 @@ def check_url(url: str, section: EndpointSection) -> None:
     """See that the address can be one.
 
     Raises:
-        EndpointError: if it is none, or holds a password.
+        EndpointError: if it is none, or holds what does not belong there; that is not shown, as it may be a secret.
     """
     if not url and section.provider == "azure":
         raise EndpointError(
@@ -71,16 +71,28 @@ def check_url(url: str, section: EndpointSection) -> None:
             seen="endpoint.base_url: none",
             remedy="set endpoint.base_url, for example https://NAME.openai.azure.com",
         )
-    parts = urlsplit(url)
-    if parts.username or parts.password:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number or too large, brackets that are not closed
+        parts, usable = None, False
+    if parts is not None and (parts.username or parts.password):
         raise EndpointError(
             "The endpoint's address holds a password",
             seen=f"{parts.scheme}://***@{parts.hostname}",
             remedy="leave it out of endpoint.base_url; keys belong into the variable that endpoint.api_key_env names",
         )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    plain, mark, _ = re.split(r"([?#])", url, maxsplit=1) if re.search(r"[?#]", url) else (url, "", "")
+    if not usable or re.search(r"\s", plain):
         raise EndpointError(
-            "The endpoint's address is no URL", seen=url, remedy="write it like https://host/v1 (endpoint.base_url)"
+            "The endpoint's address is no URL", seen=plain, remedy="write it like https://host/v1 (endpoint.base_url)"
+        )
+    if mark:
+        raise EndpointError(
+            f"The endpoint's address goes on after a {mark}",
+            seen=f"{plain}{mark}***",
+            remedy="leave that out of endpoint.base_url; keys belong into the variable that endpoint.api_key_env names,"
+            " and Azure's version into endpoint.api_version",
         )
 
 

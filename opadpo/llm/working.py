@@ -7,6 +7,7 @@ through the batch service. It may be ended at any moment and called again.
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def carry_out(work: Work[Row, Result], how: Asking) -> None:
     """Do the work. Also where an event loop runs already (a notebook, the app).
 
     Raises:
-        CostRefused: if the estimate is above the set amount and nobody agrees.
+        CostRefused: if the estimate is above the set amount, or there is no price, and nobody agrees.
         BudgetReached: if the budget is used up; what was answered is kept.
         EndpointError: if the server cannot be used at all: address, key, model or quota.
         StepFailed: if the server has stopped answering.
@@ -134,16 +135,25 @@ class _Run(Generic[Row, Result]):
         check_budget(self.section, PriceTable(self.section.prices))
         for endpoint in (self.section.endpoint, *self.section.more_endpoints):
             endpoint_key(endpoint)
-        if estimate.cost_usd is None and not self.section.endpoint.api_key_required:
-            return
+        if estimate.cost_usd is not None or self.section.endpoint.api_key_required:
+            self._agree(estimate)
+
+    def _agree(self, estimate: Estimate) -> None:
+        """Tell the price, and ask about one that is high or unknown."""
         self.how.progress.say(estimate.text)
-        if (estimate.cost_usd or 0.0) <= self.section.ask_above_usd:
+        unknown = estimate.cost_usd is None and estimate.requests > 0
+        if (math.inf if unknown else estimate.cost_usd or 0.0) <= self.section.ask_above_usd:
             return
         if self.how.agree is None:
             raise CostRefused(
-                "The estimate is above what may be spent without asking",
+                "Nobody knows what this costs: the model has no price"
+                if unknown
+                else "The estimate is above what may be spent without asking",
                 seen=f"{estimate.text}; ask_above_usd is {self.section.ask_above_usd:g}",
-                remedy="say --yes if that is all right, or use --batch at half the price, or set max_cost_usd",
+                remedy=f"set prices, for example prices: {{{self.section.endpoint.model}: {{input: 2.5, output: 10}}}},"
+                " or say --yes"
+                if unknown
+                else "say --yes if that is all right, or raise ask_above_usd; --batch costs half where there is one",
             )
         if not self.how.agree(estimate):
             raise CostRefused("Nothing was asked: you did not agree to the price", seen=estimate.text)

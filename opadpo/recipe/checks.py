@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from opadpo.recipe.endpoints import AskingSection
 from opadpo.recipe.model import Recipe
 from opadpo.recipe.training import TrainerSection
 
@@ -51,16 +52,20 @@ def _generation(recipe: Recipe) -> Iterator[str]:
 
 
 def _asking(recipe: Recipe) -> Iterator[str]:
-    section = recipe.revise
-    named = [("revise.endpoint", section.endpoint)]
-    named += [(f"revise.more_endpoints[{place}]", each) for place, each in enumerate(section.more_endpoints)]
+    for name, section in (("revise", recipe.revise), ("rollout.server", recipe.rollout.server)):
+        yield from _endpoints(name, section)
+
+
+def _endpoints(name: str, section: AskingSection) -> Iterator[str]:
+    named = [(f"{name}.endpoint", section.endpoint)]
+    named += [(f"{name}.more_endpoints[{place}]", each) for place, each in enumerate(section.more_endpoints)]
     for key, endpoint in named:
         if endpoint.provider == "azure" and not endpoint.base_url:
             yield f"{key}.base_url: needed when provider is azure; write it like https://NAME.openai.azure.com"
         if endpoint.provider != "azure" and (endpoint.entra or endpoint.api_version):
             yield f"{key}: entra and api_version are Azure's; set provider to azure or leave them out"
         if endpoint is not section.endpoint and endpoint.server_command:
-            yield f"{key}.server_command: a step starts one server at the most, that of revise.endpoint; use base_url"
+            yield f"{key}.server_command: a step starts one server at the most, that of {name}.endpoint; use base_url"
 
 
 def _model(recipe: Recipe) -> Iterator[str]:

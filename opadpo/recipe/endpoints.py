@@ -69,8 +69,10 @@ class BatchSection(Section):
 
     max_requests: int = setting(50_000, "Requests in one file.", outcome=False, ge=1)
     max_megabytes: float = setting(200.0, "Size of one file, in millions of bytes.", outcome=False, gt=0)
-    poll_seconds: float = setting(60.0, "How often to look whether a batch is done.", outcome=False, gt=0)
-    price_factor: float = setting(0.5, "Price of a request in a batch, as a share of the full price.", outcome=False)
+    poll_seconds: float = setting(60.0, "How often to look whether a batch is done.", outcome=False, gt=0, le=86_400)
+    price_factor: float = setting(
+        0.5, "Price of a request in a batch, as a share of the full price.", outcome=False, ge=0, le=1
+    )
 
 
 class AskingSection(Section):
@@ -92,7 +94,11 @@ class AskingSection(Section):
         outcome=False,
     )
     ask_above_usd: float = setting(
-        5.0, "Ask before a run whose estimate is above this many US dollars; `--yes` answers.", outcome=False, ge=0
+        5.0,
+        "Ask before a run whose estimate is above this many US dollars, or that needs a key and has a model without a"
+        " price; `--yes` answers.",
+        outcome=False,
+        ge=0,
     )
     max_cost_usd: float | None = setting(
         None,

@@ -153,7 +153,7 @@ def test_an_unexpected_error_is_short_and_its_traceback_is_kept(
     run: Run, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPADPO_DEBUG", raising=False)
-    _raise(monkeypatch, ZeroDivisionError("by nought\nand more"))
+    _raise(monkeypatch, ZeroDivisionError("by nought\nand \udcfc"))
     ended = run("status", finished, "--json")
     assert ended.status == ended.result["exit"] == 1
     assert "unexpected ZeroDivisionError: by nought" in ended.err

@@ -182,7 +182,18 @@ def test_an_address_where_nobody_answers_is_an_error_before_anything_is_asked(ur
         ask(url)
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host/v1", "http:///v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000",
+        "ftp://host/v1",
+        "http:///v1",
+        "http://host:99999/v1",
+        "http://host:abc/v1",
+        "http://[::1",
+        "http://a b/v1",
+    ],
+)
 def test_an_address_that_is_no_url_is_an_error(url: str) -> None:
     with pytest.raises(EndpointError, match="no URL"):
         ask(url)

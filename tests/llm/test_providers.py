@@ -189,7 +189,7 @@ def test_the_key_is_nowhere_whatever_a_server_repeats(server: ChatServer, tmp_pa
     server.behave = indiscreet
     settings = section(server.url, endpoint={"api_key_required": True, "api_key_env": "TEST_KEY"})
     texts = ["error", "fault", "odd", "refusal", "answer"]
-    results = ask_all(settings, tmp_path / "r.db", texts)
+    results = ask_all(settings, tmp_path / "r.db", texts, agree=lambda _: True)
     assert SECRET not in str(results)
     assert "***" in str(results["error"])
     assert isinstance(results["answer"], Answer)
@@ -201,6 +201,21 @@ def test_an_address_with_a_password_is_refused_and_not_shown() -> None:
     with pytest.raises(EndpointError, match="holds a password") as caught:
         ask(EndpointSection(base_url=f"https://me:{SECRET}@host/v1", api_key_required=False))
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["http://host/v1?api-key=SECRET", "http://host/v1#SECRET", "http://:99?SECRET"])
+def test_what_comes_after_the_path_of_an_address_is_refused_and_not_shown(address: str) -> None:
+    with pytest.raises(EndpointError, match=r"goes on after a [?#]|is no URL") as caught:
+        ask(EndpointSection(base_url=address.replace("SECRET", SECRET), api_key_required=False))
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("needed", [True, False])
+@pytest.mark.parametrize("key", ["sk-proj-abcdef", "0123456789abcdef", "aKeyWithoutSigns"])
+def test_a_key_in_the_place_of_its_variable_is_refused_and_not_shown(key: str, needed: bool) -> None:
+    with pytest.raises(EndpointError, match="name of a variable, not the key") as caught:
+        ask(EndpointSection(base_url="http://host/v1", api_key_env=key, api_key_required=needed))
+    assert key not in str(caught.value)
 
 
 # -- pauses ----------------------------------------------------------------------------------------------------

@@ -62,6 +62,15 @@ def test_above_the_set_amount_somebody_has_to_agree(server: ChatServer, tmp_path
     ask_all(dear, tmp_path / "r.db", TEXTS)
 
 
+def test_a_paid_model_without_a_price_is_asked_about_too(server: ChatServer, tmp_path: Path) -> None:
+    unpriced = section(server.url, **{**PAID, "prices": {}})
+    with pytest.raises(CostRefused, match=r"(?s)no price.*prices: {m: {.*--yes"):
+        ask_all(unpriced, tmp_path / "r.db", TEXTS)
+    assert server.paths == []
+    ask_all(unpriced, tmp_path / "r.db", TEXTS, agree=lambda _: True)
+    assert server.asked.total() == 40
+
+
 @pytest.mark.parametrize("concurrency", [1, 16])
 def test_the_budget_is_never_exceeded_and_a_larger_one_goes_on(
     server: ChatServer, tmp_path: Path, concurrency: int
