@@ -69,7 +69,10 @@ def create(workspace: Workspace) -> FastAPI:
             raise HTTPException(404, "no such figure in this workspace")
         return FileResponse(path, headers={"Cache-Control": "no-cache"})
 
-    with gr.Blocks(title=f"{workspace.root.name} - opadpo", analytics_enabled=False) as pages:
+    # Whoever may come in can send Gradio files, which no page of ours asks for: they are gone after an hour.
+    with gr.Blocks(
+        title=f"{workspace.root.name} - opadpo", analytics_enabled=False, delete_cache=(3600, 3600)
+    ) as pages:
         gr.Navbar(visible=False)
         state.build(workspace, pages)
     with pages.route("Rollouts", "/rollouts"):

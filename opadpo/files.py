@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from opadpo.errors import WorkspaceError, disk_errors
+from opadpo.errors import UserError, WorkspaceError, disk_errors
 
 _MANY_FILES = 64
 
@@ -17,7 +17,16 @@ def atomic_write(path: Path, content: str | bytes | Iterator[str]) -> None:
     """Write a file so that a reader sees the old or the new content, never a part, even after a power cut.
 
     What is too large for memory comes as an iterator of its parts.
+
+    Raises:
+        UserError: if a folder, a device or a pipe is there: it would be replaced by a file.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(
+            "What is there is no file to write to",
+            seen=f"{path} ({'a folder' if path.is_dir() else 'a device or a pipe'})",
+            remedy="name a file",
+        )
     parts = (content,) if isinstance(content, str | bytes) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")

@@ -13,7 +13,6 @@ from opadpo.errors import Busy, Conflict, NotFound, OpadpoError, UserError, Work
 from opadpo.review.editing import SentenceProblem
 from opadpo.review.store import StaleEdit
 
-PREFIX = "/api/"
 MAX_BODY = 2_000_000
 
 _STATUSES: tuple[tuple[type[OpadpoError], int], ...] = (
@@ -32,7 +31,7 @@ def problem(status: int, what: str, seen: object = None, remedy: str | None = No
 
 
 def install(api: FastAPI) -> None:
-    """Answer errors under `/api/` as JSON, and refuse bodies that are too large."""
+    """Answer errors as JSON, and refuse bodies that are too large."""
     api.add_exception_handler(OpadpoError, _ours)
     api.add_exception_handler(RequestValidationError, _invalid)
     api.add_exception_handler(HTTPException, _http)
@@ -77,14 +76,14 @@ def _short(value: Any) -> str:
 
 
 class BodyLimit:
-    """Refuses what is sent to the API if it is larger than `MAX_BODY` bytes, announced or not."""
+    """Refuses what is sent if it is larger than `MAX_BODY` bytes, announced or not; to Gradio's addresses too."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the whole body, then hand it on."""
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         body, more = bytearray(), True

@@ -65,17 +65,33 @@ def import_reviews(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `export` wrote.", show_default=False)],
     run: Run,
 ) -> Outcome:
-    """Add the reviews of a file to the workspace; what is there already is left alone."""
+    """Add the reviews of a file to the workspace; what is there already is left alone.
+
+    It is added whole or not at all. What people decided can be taken back at the desk, but never be removed.
+    """
     from opadpo.review.exchange import import_reviews as call
     from opadpo.review.store import ReviewStore
+    from opadpo.tables import iter_rollouts
 
     with ReviewStore.of(run.workspace) as store:
         counts = call(file, store)
+        reviewed = store.rollouts()
+    if run.workspace.manifest("rollouts") is not None:
+        strange = len(reviewed - {rollout.rollout_id for rollout in iter_rollouts(run.workspace)})
+        if strange:
+            run.progress.warn(
+                f"{layout.number(strange)} of the {layout.number(len(reviewed))} records with revisions are not among"
+                " the rollouts of this workspace: is the file of another one?"
+            )
     return Outcome({"step": "import-reviews", "status": "done", "counts": counts}, _text(file, counts))
 
 
 def _text(path: Path, counts: dict[str, int]) -> str:
-    parts = [f"{layout.number(count)} {name}" for name, count in counts.items() if count]
+    parts = [
+        f"{layout.number(count)} {name if count > 1 else name.removesuffix('s')}"
+        for name, count in counts.items()
+        if count
+    ]
     return f"{path}: {', '.join(parts) or 'nothing'}"
 
 

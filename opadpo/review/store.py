@@ -284,6 +284,11 @@ class ReviewStore:
             for row in connection.execution_options(yield_per=_CHUNK).execute(query):
                 yield row.body
 
+    def rollouts(self) -> set[str]:
+        """Ids of all rollouts that have a revision."""
+        with self.database.reading() as connection:
+            return set(connection.execute(select(revisions.c.rollout_id).distinct()).scalars())
+
     def changed_since(self, since: Mark) -> set[str]:
         """Rollouts about which something was decided after `since`."""
         with self.database.reading() as connection:

@@ -18,6 +18,7 @@ from opadpo.records import (
     Rollout,
     SentenceReview,
     WeightSpan,
+    assemble,
     assembled_pieces,
 )
 from opadpo.review.store import ReviewStore, has_store
@@ -279,6 +280,8 @@ def _row(
         generated_spans, revised_spans = weight_spans(rollout.response, revision.sentences, section)
     except ValueError as error:
         return drop("sentences_do_not_fit", str(error))
+    if assemble(rollout.response, revision.sentences) != revision.text:
+        return drop("sentences_do_not_fit", "its text is not what its sentences make of the response")
     return PreferenceExample.create(
         prompt_id=prompt.prompt_id,
         rollout_id=rollout.rollout_id,

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fastapi.testclient import TestClient
 
+from app.api.errors import MAX_BODY
 from app.listening import bind
 from app.server import create
 from opadpo.errors import PortInUse, UserError
@@ -46,6 +47,13 @@ def test_nothing_else_of_the_disk_is_served(client: TestClient, path: str):
 def test_the_workspaces_own_files_are_not_served_by_their_full_path(client: TestClient, filled_workspace: Workspace):
     answer = client.get(f"/gradio_api/file={filled_workspace.root}/recipe.yaml")
     assert answer.status_code in (403, 404)
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join", "/api/review/undo"])
+def test_nothing_large_is_taken_in(client: TestClient, path: str):
+    answer = client.post(path, content=b"x" * (MAX_BODY + 1))
+    assert answer.status_code == 413
+    assert answer.json()["error"]["what"] == "The request is too large"
 
 
 def test_a_taken_port_and_an_open_address_are_refused():

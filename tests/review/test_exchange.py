@@ -1,7 +1,9 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import desk_workspace
 import pytest
 
 from opadpo.cli import main
@@ -25,6 +27,15 @@ def made(rollout: str, author: str, kind: str = "expert", parent: Revision | Non
         text=text,
         note='line\nbreak, "quotes" and \u2028',
     )
+
+
+def with_fields(line: str, **fields: object) -> str:
+    return json.dumps({**json.loads(line), **fields})
+
+
+def draft(**fields: object) -> str:
+    line = {"kind": "draft", "reviewer": "a", "rollout_id": "r-0", "base_revision_id": None, "seq": 1}
+    return json.dumps({**line, "updated_at": "2026-01-01T00:00:00+00:00", "body": None, **fields})
 
 
 def fill(store: ReviewStore) -> None:
@@ -79,6 +90,31 @@ def test_a_store_moves_into_another(opener: Callable[[], ReviewStore], other: Re
         (lambda rows: [*rows, '{"kind": "skip", "reviewer": 3}'], "line 12.*reviewer"),
         (lambda rows: [rows[0], rows[4]], "neither in it nor in the store"),
         (lambda rows: [*rows[:3], rows[3][:-9]], "line 4"),
+        (lambda rows: [rows[0], "[" * 100_000], "line 2: nested too deeply"),
+        (lambda rows: [rows[0], "null"], "line 2: no JSON object"),
+        (lambda rows: [rows[0], '{"kind": []}'], "line 2: unknown kind"),
+        (lambda rows: [*rows[:4], with_fields(rows[4], text="a\ud800b")], "line 5: holds half a surrogate pair"),
+        (lambda rows: [*rows[:4], with_fields(rows[4], note="a\0b")], "line 5: holds a NUL"),
+        (lambda rows: [*rows[:4], with_fields(rows[4], created_at="2026-01-01T00:00:00")], "line 5: created_at"),
+        (
+            lambda rows: [rows[0], with_fields(rows[1], parent_revision_id=json.loads(rows[1])["revision_id"])],
+            "line 2: parent_revision_id: the revision itself",
+        ),
+        (
+            lambda rows: [*rows[:4], with_fields(rows[4], parent_revision_id=json.loads(rows[2])["revision_id"])],
+            "is made from a revision of another record",
+        ),
+        (lambda rows: [*rows[:6], with_fields(rows[6], author="ben")], "withdrawn by somebody who did not make it"),
+        (
+            lambda rows: [*rows[:6], with_fields(rows[6], revision_id=json.loads(rows[1])["revision_id"])],
+            "withdrawn by somebody who did not make it",
+        ),
+        (lambda rows: [*rows[:6], with_fields(rows[6], created_at="yesterday")], "line 7: created_at"),
+        (lambda rows: [*rows[:2], with_fields(rows[1], note="altered"), *rows[2:]], "another revision under an id"),
+        (lambda rows: [*rows, draft(seq=10**30)], "line 12: seq"),
+        (lambda rows: [*rows, draft(updated_at="x")], "line 12: updated_at"),
+        (lambda rows: [*rows, draft(body={"evil": 1})], "line 12: body"),
+        (lambda rows: [*rows, '{"kind": "skip", "reviewer": "a", "rollout_id": "r", "skipped_at": NaN}'], "line 12"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_message_and_adds_nothing(
@@ -107,3 +143,26 @@ def test_the_command_line_exports_and_imports(tmp_path: Path, capsys: pytest.Cap
         assert list(lines(second)) == list(lines(first))
     assert main(["import-reviews", str(tmp_path / "nowhere"), str(two.root)]) == 2
     assert "remedy" in capsys.readouterr().err
+
+
+def test_an_export_replaces_no_folder_and_no_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = Workspace.create(tmp_path / "one", preset_text("toy"))
+    with ReviewStore.of(workspace) as store:
+        fill(store)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe"):
+        assert main(["export", str(workspace.root), "--format", "reviews", "--output", str(tmp_path / name)]) == 2
+        assert "no file to write to" in capsys.readouterr().err
+    assert (tmp_path / "folder").is_dir()
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_reviews_of_another_workspace_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with ReviewStore.open(tmp_path / "source.db") as source:
+        fill(source)
+        export_reviews(source, tmp_path / "reviews.jsonl")
+    workspace = Workspace.create(tmp_path / "world", preset_text("toy"), ["prepare.subset_size=4"])
+    desk_workspace.fill(workspace)
+    assert main(["import-reviews", str(tmp_path / "reviews.jsonl"), str(workspace.root)]) == 0
+    assert "3 of the 27 records with" in capsys.readouterr().err

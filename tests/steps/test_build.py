@@ -133,6 +133,18 @@ def test_every_row_that_is_left_out_has_its_reason(workspace):
     assert result.counts["opa/human_verified"] == 1
 
 
+def test_a_text_that_its_sentences_do_not_make_is_left_out(tmp_path, base):
+    workspace = trainable_workspace.make(tmp_path / "ws", base, examples=2)
+    rollout = read_records(workspace.rollouts, Rollout)[0]
+    with ReviewStore.open(workspace.reviews_db) as store:
+        current = store.current(rollout.rollout_id)
+        assert current is not None
+        other = {**current.model_dump(exclude={"revision_id", "created_at"}), "text": current.text + " A fish."}
+        store.append([Revision.create(**other)])
+    build(workspace, progress=SilentProgress())
+    assert dropped(workspace, "opa") == {rollout.rollout_id: "sentences_do_not_fit"}
+
+
 def test_human_only_takes_nothing_that_nobody_has_verified(tmp_path, base):
     workspace = trainable_workspace.make(tmp_path / "ws", base, ["build.revisions=human_only"], examples=3)
     with pytest.raises(DataError, match="3 no_human_revision"):
@@ -212,6 +224,7 @@ def test_the_filters_that_the_recipe_names_drop_degenerate_responses(tmp_path, b
     rollouts = read_records(workspace.rollouts, Rollout)
     for place, more in enumerate([" It runs. A cat. It runs.", " A cat" + " cat" * 32]):
         rollouts[place] = rollouts[place].model_copy(update={"response": rollouts[place].response + more})
+        append(workspace, rollouts[place])
     write_records(workspace.rollouts / "part-00000.parquet", rollouts, Rollout)
     build(workspace, progress=SilentProgress())
     assert list(dropped(workspace, "opa").values()) == reasons
