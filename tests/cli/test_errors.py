@@ -161,6 +161,7 @@ def test_an_unexpected_error_is_short_and_its_traceback_is_kept(
     [log] = (finished / ".logs").iterdir()
     assert str(log) in ended.err
     assert "in look\n    raise error" in log.read_text()
+    _raise(monkeypatch, ZeroDivisionError("by nought"))
     monkeypatch.setenv("OPADPO_DEBUG", "1")
     assert "Traceback" in run("status", finished).err
 
