@@ -1,12 +1,12 @@
 """The web server: Gradio pages, images by record id, nothing else of the disk."""
 
+import contextlib
 import logging
 import os
 import socket
 import sys
 import threading
 import warnings
-from contextlib import nullcontext
 
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
@@ -30,9 +30,10 @@ def create(workspace: Workspace) -> FastAPI:
     import gradio as gr
 
     from app import files
-    from app.api import compare, errors, review
+    from app.api import asking, compare, errors, review
     from app.pages import component, state
     from app.theme import ASSETS, CSS, theme
+    from opadpo.comparing.live import LiveAsking
     from opadpo.comparing.service import Comparing
     from opadpo.plots import FIGURES
     from opadpo.review.desk import Desk
@@ -40,9 +41,11 @@ def create(workspace: Workspace) -> FastAPI:
     desk = Desk(workspace)
     api = FastAPI(title="opadpo", docs_url=None, redoc_url=None, openapi_url=None)
     api.state.desk = desk
+    api.state.live = LiveAsking(workspace)
     errors.install(api)
     api.include_router(review.router(desk))
     api.include_router(compare.router(Comparing(workspace, lambda: desk.catalogue.store)))
+    api.include_router(asking.router(api.state.live))
 
     files.serve(api)
 
@@ -142,5 +145,5 @@ def serve(workspace: Workspace, address: Address, *, open_browser: bool = False)
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # a page that is cut off now is no error
             await super().shutdown(sockets)
 
-    with opened(link) if open_browser else nullcontext():
+    with contextlib.closing(application.state.live), opened(link) if open_browser else contextlib.nullcontext():
         Server(config).run(sockets=[listener])

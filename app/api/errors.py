@@ -14,6 +14,8 @@ from opadpo.review.editing import SentenceProblem
 from opadpo.review.store import StaleEdit
 
 MAX_BODY = 2_000_000
+LARGER = {"/api/asking/questions": 20_000_000}
+"""Addresses that take more: images."""
 
 _STATUSES: tuple[tuple[type[OpadpoError], int], ...] = (
     (NotFound, 404),
@@ -76,7 +78,7 @@ def _short(value: Any) -> str:
 
 
 class BodyLimit:
-    """Refuses what is sent if it is larger than `MAX_BODY` bytes, announced or not; to Gradio's addresses too."""
+    """Refuses what is larger than `MAX_BODY` bytes (or `LARGER`), announced or not; to Gradio's addresses too."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -86,15 +88,15 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body, more = bytearray(), True
+        body, more, limit = bytearray(), True, LARGER.get(scope["path"], MAX_BODY)
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
             body += message.get("body", b"")
             more = message.get("more_body", False)
-            if len(body) > MAX_BODY:
-                answer = problem(413, "The request is too large", f"over {MAX_BODY:,} bytes", "send less at once")
+            if len(body) > limit:
+                answer = problem(413, "The request is too large", f"over {limit:,} bytes", "send less at once")
                 await answer(scope, receive, send)
                 return
         sent = False

@@ -333,3 +333,57 @@ class Results(Message):
     bad; None if there are none."""
     outdated: int
     """Votes on captions that have been made anew since; they are not counted."""
+
+
+# -- asked now -----------------------------------------------------------------------------------------------------
+
+
+class LiveAnswer(Message):
+    """What a model says to a question that was asked now."""
+
+    model: str
+    """Who."""
+    text: str
+    """What."""
+    tokens: int
+    """Its length, end included."""
+    finish_reason: str
+    """stop, or length."""
+    seconds: float
+    """Time that it took."""
+
+
+class LiveProblem(Message):
+    """Why a model does not answer."""
+
+    model: str | None
+    """Who; None: nobody does."""
+    what: str
+    """What is wrong."""
+    seen: str | None
+    """The value that is."""
+    remedy: str | None
+    """What helps."""
+
+
+class LiveQuestion(Message):
+    """A question that was asked now, and how far its answers are."""
+
+    id: str
+    """Known to who asked only."""
+    asked_by: str
+    """Their name."""
+    question: str
+    """What is asked about the image."""
+    models: list[str]
+    """Who is to answer, in this order."""
+    state: Literal["waiting", "answering", "done", "failed"]
+    """`done`: at least one has answered."""
+    before: int = 0
+    """Questions that come first."""
+    doing: str | None = None
+    """`loading`, or the model that answers now."""
+    answers: list[LiveAnswer] = []
+    """So far."""
+    problems: list[LiveProblem] = []
+    """Of those who do not answer."""

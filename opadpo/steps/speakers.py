@@ -60,13 +60,15 @@ class Speaker:
             DataError: if an image in the workspace cannot be read.
             ModelError: if model or adapter cannot be loaded.
         """
+        folder = self.workspace.root / self.artefact
+        asked = [(job.prompt.question, folder / job.prompt.image_file, job.seed) for job in jobs]
+        return self.answer(asked, sampling)
+
+    def answer(self, asked: Sequence[tuple[str, Path, int]], sampling: Sampling) -> "list[Generation]":
+        """Answer (question, image file, seed) in one batch; raises as `respond`."""
         from opadpo.models.generation import generate
 
-        folder = self.workspace.root / self.artefact
-        rows = [
-            (self.processing.encode(job.prompt.question, open_rgb(folder / job.prompt.image_file)), job.seed)
-            for job in jobs
-        ]
+        rows = [(self.processing.encode(question, open_rgb(image)), seed) for question, image, seed in asked]
         return generate(self._model(), self.processing, rows, sampling)
 
     def respond_to_all(

@@ -5,15 +5,11 @@ import shutil
 import pytest
 import small_benchmarks
 import tiny_workspace
-import torch
+from random_adapter import add_adapter
 
 from opadpo.errors import MissingArtefact, ModelError, UserError
-from opadpo.models.adapters import adapter_digest, lora_config
-from opadpo.models.base import read_pin
-from opadpo.models.families import family_for
-from opadpo.models.loading import load_model
+from opadpo.models.adapters import adapter_digest
 from opadpo.progress import SilentProgress
-from opadpo.recipe.training import LoraSection
 from opadpo.records import Caption, Prompt
 from opadpo.steps import plans, speakers
 from opadpo.steps.caption import caption
@@ -27,24 +23,6 @@ def run(workspace, models, **options):
 
 def rows_of(workspace, model, prompt_set="heldout") -> list[Caption]:
     return read_records(workspace.captions(model, prompt_set), Caption)
-
-
-def add_adapter(workspace, name, seed):
-    """A random adapter, as `train` would leave it."""
-    from peft import get_peft_model
-
-    pin = read_pin(workspace)
-    config = lora_config(pin, family_for("llava"), LoraSection(rank=4, alpha=8))
-    adapted = get_peft_model(load_model(pin, workspace.recipe), config)
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for key, parameter in adapted.named_parameters():
-            if "lora_" in key:
-                parameter.normal_(std=0.3)
-    plan = plans.adapter(workspace, *plans.variant("opadpo", name, None))
-    with workspace.writing(plan) as writer:
-        adapted.save_pretrained(writer.folder)
-        writer.finish({}, content=adapter_digest(writer.folder))
 
 
 @pytest.fixture(scope="module")
