@@ -84,6 +84,9 @@ def create(workspace: Workspace) -> FastAPI:
     with pages.route("Review", "/review"):
         gr.Navbar(visible=False)
         component.build("Review", workspace.root.name, "main.js", ("desk.css",))
+    with pages.route("Compare", "/compare"):
+        gr.Navbar(visible=False)
+        component.build("Compare", workspace.root.name, "compare.js", ("desk.css", "compare.css"))
     script = f"<script>{(ASSETS / 'app.js').read_text(encoding='utf-8')}</script>"
     with warnings.catch_warnings():
         # Gradio says that several pages switch server-side rendering off, also to those who did so themselves.

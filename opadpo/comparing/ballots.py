@@ -147,6 +147,7 @@ def results(box: Box, standing: Sequence[Vote], confidence: float) -> Results:
         voters=[_counted(name, counts) for name, counts in by_voter.items()],
         images=len({vote.prompt_id for vote in current}),
         rate=win_rate(total["first"], total["second"], total["tie"], confidence=confidence) if decided else None,
+        confidence=confidence,
         outdated=len(standing) - len(current),
     )
 

@@ -49,8 +49,8 @@ class Pair:
         ]
 
     @cached_property
-    def deltas(self) -> list[int | None]:
-        """Things wrong more than in the reference."""
+    def deltas(self) -> list[float | None]:
+        """Things wrong more than in the reference, or points of a judge less."""
         rows = [
             (self.target.found.get(q.prompt_id), self.reference.found.get(q.prompt_id)) for q in self.questions.rows
         ]

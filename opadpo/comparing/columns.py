@@ -16,6 +16,8 @@ from opadpo.workspace import Workspace
 
 _FIELDS = ("prompt_id", "response", "response_token_ids", "finish_reason", "adapter_hash")
 
+_OBJECTS = ("hallucinated", "unjudged", "covered", "missed")
+
 
 class Answer(NamedTuple):
     """What was answered to a yes-no question."""
@@ -24,6 +26,15 @@ class Answer(NamedTuple):
     """What is true."""
     predicted: str | None
     """What was said; None: neither."""
+
+
+class Rating(NamedTuple):
+    """What a judge thinks of an answer."""
+
+    value: float
+    """Higher is better."""
+    reason: str
+    """In the judge's own words."""
 
 
 class Found(NamedTuple):
@@ -41,11 +52,14 @@ class Found(NamedTuple):
     """Objects of the image that it does not name."""
     answers: tuple[Answer, ...] = ()
     """Of yes-no questions: one for each time that the benchmark asks it."""
+    rating: Rating | None = None
+    """A judge's."""
 
     @property
-    def wrong(self) -> int:
-        """How many hallucinated objects, or wrong answers."""
-        return len(self.hallucinated) + sum(answer.label != answer.predicted for answer in self.answers)
+    def wrong(self) -> float:
+        """How many hallucinated objects, or wrong answers; of a judge's rating, the points that it has less."""
+        points = self.rating.value if self.rating else 0
+        return len(self.hallucinated) + sum(one.label != one.predicted for one in self.answers) - points
 
 
 class Caption(NamedTuple):
@@ -161,10 +175,13 @@ def _found(items: Iterable[Mapping[str, Any]]) -> dict[str, Found]:
     for item in items:
         prompt = item["prompt_id"]
         if "hallucinated" in item:
-            names = {name: item.get(name, ()) for name in ("hallucinated", "unjudged", "covered", "missed")}
-            found = {name: tuple(dict.fromkeys(values)) for name, values in names.items()}
-            result[prompt] = Found(mentioned=tuple(item["mentioned"]), **found)
+            once = {name: tuple(dict.fromkeys(item.get(name, ()))) for name in _OBJECTS}
+            result[prompt] = Found(mentioned=tuple(item["mentioned"]))._replace(**once)
         elif "label" in item:
             before = result[prompt].answers if prompt in result else ()
             result[prompt] = Found(answers=(*before, Answer(item["label"], item["predicted"])))
+        elif "reason" in item:
+            # LLaVA-Bench's judge rates the reference, then the answer.
+            value = item["scores"][-1] if "scores" in item else item["rating"]
+            result[prompt] = Found(rating=Rating(value, item["reason"]))
     return result

@@ -120,8 +120,9 @@ class Row(Message):
     """The beginning of the caption that is compared with the reference."""
     words: int | None
     """Words inserted, deleted or replaced against the reference; None where there is nothing to compare."""
-    delta: int | None
-    """Things wrong more (or, below 0, fewer) than in the reference; None where one of them was not scored."""
+    delta: float | None
+    """Things wrong more (or, below 0, fewer) than in the reference, or points of a judge less; None where one of them
+    was not scored."""
 
 
 class List(Message):
@@ -188,8 +189,12 @@ class ColumnOut(Message):
     """Of yes-no questions."""
     words: int | None
     """Words changed against the reference."""
-    delta: int | None
-    """Things wrong more than in the reference."""
+    rating: float | None
+    """A judge's; higher is better."""
+    reason: str
+    """The judge's words."""
+    delta: float | None
+    """As in `Row`."""
 
 
 class Record(Message):
@@ -222,6 +227,8 @@ class MetricOut(Message):
     """As in the evaluation."""
     direction: Direction
     """Which way is better."""
+    unit: str
+    """What it is counted in."""
     role: Role
     """What it says."""
     values: dict[str, Interval]
@@ -331,6 +338,8 @@ class Results(Message):
     rate: Interval | None
     """Share of votes that the first model won, a tie as half, with Wilson's interval; without those that found both
     bad; None if there are none."""
+    confidence: float
+    """Of its interval."""
     outdated: int
     """Votes on captions that have been made anew since; they are not counted."""
 

@@ -125,6 +125,8 @@ class Comparing:
             covered=list(known.covered),
             missed=list(known.missed),
             answers=[AnswerOut(label=one.label, predicted=one.predicted) for one in known.answers],
+            rating=known.rating.value if known.rating else None,
+            reason=known.rating.reason if known.rating else "",
             words=words,
             delta=delta,
         )
@@ -244,14 +246,21 @@ def _around(found: list[int], at: int | None) -> list[int]:
 
 def _metrics(benchmark: Benchmark, scored: Mapping[str, Evaluation]) -> list[MetricOut]:
     """Those of the whole benchmark of which one way is better: what is made up first, then what is told."""
-    roles: dict[str, Role] = {benchmark.hallucination: "hallucination", benchmark.coverage: "coverage"}
-    names = [*roles, *(name for name in benchmark.directions if name not in roles)]
+    main = benchmark.main
     found = []
-    for name in names:
+    for name in [*main, *(name for name in benchmark.directions if name not in main)]:
         values = {model: one.intervals[name] for model, one in scored.items() if name in one.intervals}
         if values:
-            role = roles.get(name, "other")
-            found.append(MetricOut(name=name, direction=benchmark.directions[name], role=role, values=values))
+            role: Role = "hallucination" if name == benchmark.hallucination else "other"
+            found.append(
+                MetricOut(
+                    name=name,
+                    direction=benchmark.directions[name],
+                    unit=benchmark.unit(name),
+                    role="coverage" if name == benchmark.coverage else role,
+                    values=values,
+                )
+            )
     return found
 
 

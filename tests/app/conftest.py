@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from compared_workspace import fill as fill_compared
 from desk_workspace import fill as fill_desk
 from filled_workspace import HOSTILE, fill
 from PIL import Image
@@ -84,3 +85,27 @@ def _png(width: int, height: int) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (width, height), (200, 80, 40)).save(file, "PNG")
     return file.getvalue()
+
+
+class ComparedWorld(NamedTuple):
+    """The app on a workspace with scored captions of three models."""
+
+    workspace: Workspace
+    app: RunningApp
+    prompts: list[str]
+    """Prompt ids. What `opadpo` says of the first: 0: hostile texts; 1: a word of 10,000 letters; 2: marks that turn
+    the direction of writing; 3: no text; 4 has an image of 1 x 2000."""
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComparedWorld]:
+    workspace = Workspace.create(tmp_path_factory.mktemp("compared") / "compared", preset_text("toy"))
+    strange = {
+        0: f"There is a cup. {HOSTILE}",
+        1: f"{'x' * 10_000} is here. There is a cup.",
+        2: "\u202eThis runs backwards. \u05d0\u05d1\u05d2 A cup \U0001f600\U0001f600 and a fish.",
+        3: " ",
+    }
+    prompts = fill_compared(workspace, texts=strange, images={4: _png(1, 2000)})
+    with RunningApp(workspace.root) as app:
+        yield ComparedWorld(workspace, app, prompts)

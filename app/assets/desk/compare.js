@@ -1,0 +1,370 @@
+// The comparing page: captions of several models side by side, or two of them without names. Its address holds its state.
+
+import { Pictures, Trouble } from "./api.js";
+import { resultsCard } from "./ballots.js";
+import { Stage } from "./columns.js";
+import * as api from "./comparing.js";
+import { button, h, icon, number } from "./dom.js";
+import { Figures, tradeOff } from "./figures.js";
+import { Keys } from "./keys.js";
+import { Notes, copyLink } from "./notes.js";
+import { shortcuts } from "./overlay.js";
+import { PAGE, Ranking } from "./ranking.js";
+import { lookOf, named } from "./series.js";
+import { Voting } from "./voting.js";
+
+const MOST = 8;
+const KEYS = [
+  { group: "Records", action: "nextCard", keys: ["j", "ArrowRight"], label: "Next" },
+  { group: "Records", action: "previousCard", keys: ["k", "ArrowLeft"], label: "Previous" },
+  { group: "Records", action: "search", keys: ["/"], label: "Search" },
+  { group: "Records", action: "copyLink", keys: ["c"], label: "Copy a link" },
+  { group: "Records", action: "leave", keys: ["Escape"], label: "Leave the text", typing: true },
+  { group: "Blind A/B", action: "voteLeft", keys: ["1"], label: "A is better" },
+  { group: "Blind A/B", action: "voteRight", keys: ["2"], label: "B is better" },
+  { group: "Blind A/B", action: "voteTie", keys: ["t"], label: "Tie" },
+  { group: "Blind A/B", action: "voteBothBad", keys: ["b"], label: "Both bad" },
+  { group: "Blind A/B", action: "writeNote", keys: ["n"], label: "Note" },
+  { group: "Blind A/B", action: "onward", keys: ["Enter"], label: "Next without a vote" },
+  { group: "Blind A/B", action: "takeBack", keys: ["u"], label: "Take back" },
+  { group: "View", action: "flipMode", keys: ["v"], label: "Read or blind A/B" },
+  { group: "View", action: "flipDiff", keys: ["d"], label: "Differences" },
+  { group: "View", action: "zoomIn", keys: ["+", "="], label: "Zoom in" },
+  { group: "View", action: "zoomOut", keys: ["-"], label: "Zoom out" },
+  { group: "View", action: "zoomFit", keys: ["0"], label: "Fit the image" },
+  { group: "View", action: "theme", keys: ["m"], label: "Light or dark" },
+  { group: "View", action: "shortcuts", keys: ["?"], label: "This list" },
+];
+
+/** Put the page into an element whose `data-workspace` names the workspace. */
+export async function mount(element) {
+  const page = new Compare(element);
+  await page.begin();
+  return page;
+}
+
+class Compare {
+  constructor(element) {
+    this.workspace = element.dataset.workspace;
+    this.pictures = new Pictures();
+    this.notes = new Notes();
+    this.records = new Map();
+    this.state = { models: [] };
+    this.figures = new Figures();
+    this.stage = new Stage(this);
+    this.ranking = new Ranking(this);
+    this.voting = new Voting(this);
+    this.keys = new Keys(element, KEYS, (action, key, event) => this.act(action, key, event));
+    element.replaceChildren(this.build());
+  }
+
+  build() {
+    const mode = (label, blind) => h("button", { type: "button", on: { click: () => this.switchMode(blind) } }, label);
+    this.modes = [mode("Read", false), mode("Blind A/B", true)];
+    this.models = h("div", { class: "c-models", role: "group", "aria-label": "Models" });
+    this.sets = h("select", { class: "d-select", "aria-label": "Set", on: { change: () => this.changeSet(this.sets.value) } });
+    this.diff = h("button", { type: "button", class: "d-switch", role: "switch", on: { click: () => this.flipDiff() } }, h("span", {}, "Differences"));
+    this.toolbar = h(
+      "div", { class: "c-toolbar", role: "group", "aria-label": "Mode, models and set" }, h("div", { class: "d-seg", role: "group", "aria-label": "Mode" }, this.modes), this.models,
+      h("span", { class: "d-select-box" }, this.sets, icon("down")), h("span", { class: "d-grow" }), this.diff,
+      button("Keyboard shortcuts", () => this.shortcuts(), { name: "keyboard", quiet: true, bare: true, title: "Keyboard shortcuts (?)" }),
+    );
+    this.alert = h("p", { class: "c-alert", hidden: true });
+    this.plot = h("div", { class: "c-plotbox" });
+    this.votes = h("section", { class: "c-card c-results", "aria-label": "Votes" });
+    this.blank = h("div", { class: "d-blank", hidden: true });
+    this.side = h("div", { class: "c-aside" }, this.plot, this.votes, this.ranking.node);
+    this.reading = h("div", { class: "c-grid2" }, this.stage.node, this.side);
+    this.body = h("div", { class: "c-body" }, this.alert, this.figures.node, this.reading, this.voting.node, this.blank);
+    this.root = h("div", { class: "d-root c-root" }, this.toolbar, this.body, this.notes.nodes);
+    return this.root;
+  }
+
+  async begin() {
+    await this.attempt(async () => {
+      this.overview = await api.sets();
+      this.state = api.stateOf(location.search, this.overview);
+      if (!this.overview.sets.length) return this.empty("No captions yet", `Run  ${this.overview.command}`);
+      return this.refresh();
+    });
+  }
+
+  /** Do something that asks the server; what goes wrong is said on the page. */
+  async attempt(act) {
+    try {
+      return await act();
+    } catch (trouble) {
+      if (!(trouble instanceof Trouble)) throw trouble;
+      this.empty(trouble.what, [trouble.seen, trouble.remedy].filter(Boolean).join(". "), "Try again", () => this.begin());
+      return undefined;
+    }
+  }
+
+  // -- what is asked for --------------------------------------------------------------------------------------------
+
+  /** Names of the models that have captions of the set. */
+  get all() {
+    return this.overview.sets.find((one) => one.name === this.state.set)?.models.map((model) => model.name) ?? [];
+  }
+
+  /** Everything anew: other models, another set, another mode. */
+  async refresh() {
+    this.records.clear();
+    this.controls();
+    if (this.state.blind) return this.voting.show(this.state.record);
+    const figures = this.loadFigures();
+    await this.list(0, this.state.record);
+    return figures;
+  }
+
+  controls() {
+    const { set, models, blind, diff } = this.state;
+    this.follow();
+    this.root.classList.toggle("is-blind", blind);
+    this.modes.forEach((node, at) => node.setAttribute("aria-pressed", String(Boolean(at) === blind)));
+    this.modes[1].disabled = this.all.length < 2;
+    this.sets.replaceChildren(...this.overview.sets.map((one) => h("option", { value: one.name }, one.name)));
+    this.sets.value = set;
+    const held = this.models.contains(document.activeElement) ? document.activeElement.dataset.model : null;
+    const shown = blind ? [api.targetOf(models), api.referenceOf(models)] : models;
+    this.models.replaceChildren(...this.all.map((name) => {
+      const on = shown.includes(name);
+      return h("button", { type: "button", class: "d-btn small", "aria-pressed": String(on), data: { model: name }, on: { click: () => this.toggle(name) } }, named(name, lookOf(name, this.all)));
+    }));
+    if (held) this.models.querySelector(`[data-model="${CSS.escape(held)}"]`)?.focus();
+    this.diff.setAttribute("aria-checked", String(diff));
+    this.diff.hidden = blind || models.length < 2;
+    this.ranking.controls(this.state);
+    for (const node of [this.reading, this.votes]) node.hidden = blind;
+    this.voting.node.hidden = !blind;
+    this.blank.hidden = true;
+    if (blind) this.figures.node.hidden = this.alert.hidden = true;
+  }
+
+  /** Show a model, or no longer; a vote is always on two. */
+  toggle(name) {
+    const { models, blind } = this.state;
+    let chosen = models.includes(name) ? models.filter((other) => other !== name) : this.all.filter((other) => models.includes(other) || other === name);
+    if (blind) {
+      const pair = [api.referenceOf(models), api.targetOf(models)];
+      if (pair.includes(name)) return this.notes.toast("A vote is on two models: choose the other one first.");
+      chosen = [pair[0], name];
+    }
+    if (!chosen.length) return this.notes.toast("At least one model stays.");
+    if (chosen.length > MOST) return this.notes.toast(`At most ${MOST} models stand side by side.`);
+    if (blind) this.state.record = null;
+    this.state.models = chosen;
+    return this.attempt(() => this.refresh());
+  }
+
+  changeSet(set) {
+    this.state = { ...api.stateOf(`?${new URLSearchParams({ set })}`, this.overview), diff: this.state.diff, sort: this.state.sort };
+    return this.attempt(() => this.refresh());
+  }
+
+  switchMode(blind) {
+    if (this.state.blind === blind || this.all.length < 2) return undefined;
+    if (blind && this.state.models.length < 2) this.state.models = this.all.slice(0, 2);
+    Object.assign(this.state, { blind, record: null });
+    return this.attempt(() => this.refresh());
+  }
+
+  flipMode() {
+    return this.switchMode(!this.state.blind);
+  }
+
+  /** Another order, filter or search; the list begins anew. */
+  ask(change) {
+    Object.assign(this.state, change, { record: null });
+    this.records.clear();
+    this.ranking.controls(this.state);
+    return this.attempt(() => this.list(0, null));
+  }
+
+  address(id) {
+    return api.addressOf({ ...this.state, record: id });
+  }
+
+  follow() {
+    if (this.state.set) window.history.replaceState(window.history.state, "", location.pathname + this.address(this.state.record));
+  }
+
+  // -- figures ------------------------------------------------------------------------------------------------------
+
+  /** Metrics at once; differences, which take thousands of resamples, when they are there; votes beside them. */
+  async loadFigures() {
+    const ticket = (this.figuring = (this.figuring ?? 0) + 1);
+    const { models } = this.state;
+    const told = (trouble) => this.notes.toast(trouble.what, true);
+    const counted = models.length > 1 ? api.results(this.state).catch(told) : null;
+    const metrics = await api.metrics(this.state);
+    const current = () => ticket === this.figuring && !this.state.blind;
+    if (!current()) return;
+    this.figures.paint(metrics, models, this.all, null);
+    this.plot.replaceChildren(tradeOff(metrics, models, this.all) ?? "");
+    const votes = await counted;
+    this.votes.hidden = !votes || !current();
+    if (votes) this.votes.replaceChildren(h("div", { class: "c-head" }, h("h2", { class: "d-grow" }, "Blind A/B"), button("Vote", () => this.switchMode(true), { small: true })), ...resultsCard(votes, this.all));
+    const differences = await api.differences(this.state).catch(told);
+    if (differences && current()) this.figures.paint(metrics, models, this.all, differences);
+  }
+
+  // -- list and record ----------------------------------------------------------------------------------------------
+
+  /** Fetch the page of the list that begins at `offset`, and open a record: `open`, or the first. */
+  async list(offset, open) {
+    const ticket = (this.listing = (this.listing ?? 0) + 1);
+    const found = await api.find(this.state, offset, PAGE);
+    if (ticket !== this.listing) return;
+    this.found = found;
+    this.ranking.paint(found, this.state.set, open);
+    this.warn(found);
+    document.title = `Compare, ${this.state.set} - ${this.workspace}`;
+    this.blank.hidden = true;
+    this.stage.node.hidden = !found.items.length && !open;
+    if (open) await this.go(open);
+    else if (found.items.length) await this.go(found.items[0].prompt_id);
+    else {
+      this.state.record = null;
+      this.follow();
+      this.notes.say("No record matches.");
+    }
+  }
+
+  /** What is missing, and what to run for it. */
+  warn({ unscored, command }) {
+    const stale = this.overview.sets.find((one) => one.name === this.state.set).models.filter((model) => model.stale && this.state.models.includes(model.name));
+    const lines = [
+      unscored.length && ["Not scored: ", unscored.join(", "), ". Run ", h("code", {}, command), " "],
+      stale.length && ["The recipe or an adapter has changed since these captions were made: ", stale.map((model) => model.name).join(", "), ". "],
+      this.overview.command && this.all.length < 2 && ["Only one model has captions here. Run ", h("code", {}, this.overview.command)],
+    ].filter(Boolean);
+    this.alert.replaceChildren(...lines.flat(2));
+    this.alert.hidden = !lines.length;
+  }
+
+  turn(step) {
+    return this.attempt(() => this.list(Math.max(0, this.found.offset + step * PAGE), null));
+  }
+
+  /** Open a record; the list turns to its page. */
+  async go(id) {
+    if (!id) return;
+    this.state.record = id;
+    this.follow();
+    this.ranking.mark(id);
+    const ticket = (this.opening = (this.opening ?? 0) + 1);
+    await this.attempt(async () => {
+      const record = await this.record(id);
+      if (ticket !== this.opening) return;
+      this.stage.paint(record, this.pictures.get(record.image), this.all, this.state.diff);
+      this.stage.node.hidden = false;
+      this.notes.say(record.position ? `Record ${number(record.position)} of ${number(record.total)}` : "This record does not match.");
+      this.prefetch(record);
+      if (record.position && !this.ranking.names.includes(id)) await this.page(Math.floor((record.position - 1) / PAGE) * PAGE, id);
+    });
+  }
+
+  async page(offset, id) {
+    const ticket = (this.listing = (this.listing ?? 0) + 1);
+    const found = await api.find(this.state, offset, PAGE);
+    if (ticket !== this.listing) return;
+    this.found = found;
+    this.ranking.paint(found, this.state.set, id);
+  }
+
+  /** A record, as it was fetched ahead or now. */
+  record(id) {
+    const kept = this.records.get(id) ?? api.record(this.state, id);
+    this.records.delete(id);
+    return kept;
+  }
+
+  prefetch({ next }) {
+    if (!next || this.records.has(next)) return;
+    const coming = api.record(this.state, next);
+    this.records.set(next, coming);
+    coming.then((record) => this.pictures.get(record.image)).catch(() => this.records.delete(next));
+  }
+
+  // -- keys ---------------------------------------------------------------------------------------------------------
+
+  nextCard() {
+    return this.state.blind ? this.voting.step("next") : this.go(this.beside(1));
+  }
+
+  previousCard() {
+    return this.state.blind ? this.voting.step("previous") : this.go(this.beside(-1));
+  }
+
+  /** The record before or after the one that was asked for last, also while that is still on its way. */
+  beside(step) {
+    const { names } = this.ranking;
+    const at = names.indexOf(this.state.record);
+    const near = at < 0 ? undefined : names[at + step];
+    return near ?? (this.stage.record?.prompt_id === this.state.record ? this.stage.record[step > 0 ? "next" : "previous"] : null);
+  }
+
+  search() {
+    if (this.state.blind) return false;
+    this.ranking.input.focus();
+    return this.ranking.input.select();
+  }
+
+  flipDiff() {
+    if (this.state.blind || !this.stage.record) return;
+    this.state.diff = !this.state.diff;
+    this.diff.setAttribute("aria-checked", String(this.state.diff));
+    this.follow();
+    this.stage.captions(this.state.diff);
+  }
+
+  copyLink() {
+    return copyLink(this.address(this.state.record), this.notes);
+  }
+
+  leave(event) {
+    if (event.target.matches?.("input")) event.target.blur();
+  }
+
+  get zoom() {
+    return (this.state.blind ? this.voting.booth : this.stage).zoom;
+  }
+
+  zoomIn() {
+    this.zoom.by(1.25);
+  }
+
+  zoomOut() {
+    this.zoom.by(1 / 1.25);
+  }
+
+  zoomFit() {
+    this.zoom.fit();
+  }
+
+  theme() {
+    document.querySelector("[data-theme-switch]")?.click();
+  }
+
+  shortcuts() {
+    shortcuts(this.root, this.keys);
+  }
+
+  /** Do what a key asks for; false leaves the key to the browser. */
+  act(action, key, event) {
+    if (this.root.querySelector("dialog[open]") && action !== "shortcuts") return false;
+    if (key === "Enter" && event.target.closest?.("a, button, select, summary")) return false;
+    if (/^Arrow/.test(key) && event.target.closest?.("[role=region], [role=switch], select")) return false;
+    const own = typeof this[action] === "function";
+    if (!own && !this.state.blind) return false;
+    return (own ? this[action](event) : this.voting[action](event)) === false ? false : undefined;
+  }
+
+  empty(title, text, label, action) {
+    for (const node of [this.reading, this.voting.node, this.figures.node, this.alert]) node.hidden = true;
+    this.blank.replaceChildren(h("h2", {}, title), text && h("p", {}, text), label ? h("div", {}, button(label, action)) : "");
+    this.blank.hidden = false;
+    this.notes.say(title);
+  }
+}
