@@ -104,6 +104,7 @@ class ChatServer:
     def app(self) -> Starlette:
         """The application: OpenAI's addresses, and the two forms of Azure's."""
         routes = [Route("/stats", self.stats), Route("/asked", self.asked_texts)]
+        routes.append(Route("/v1/broken", lambda _request: error(503)))
         for prefix in ("/v1", "/openai", "/openai/v1"):
             routes.append(Route(f"{prefix}/models", self.list_models))
             routes.append(Route(f"{prefix}/chat/completions", self.chat, methods=["POST"]))

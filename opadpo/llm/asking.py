@@ -26,6 +26,7 @@ class Asker:
         self._retry_failed = retry_failed
         self._in_flight: dict[str, asyncio.Task[Answer | Failure]] = {}
         self._asked: set[str] = set()
+        self._again: set[str] = set()
         self._waiting: list[tuple[str, Answer | Failure]] = []
         self._writing = asyncio.Lock()
 
@@ -37,7 +38,8 @@ class Asker:
             EndpointError, StepFailed, BudgetReached: as `ChatClient.ask`.
         """
         known = self._store.get(request.key)
-        again = isinstance(known, Failure) and self._retry_failed and request.key not in self._asked
+        retry = self._retry_failed and request.key not in self._asked
+        again = isinstance(known, Failure) and (retry or request.key in self._again)
         if known is not None and not again:
             return known
         if self.client is None:
@@ -58,9 +60,15 @@ class Asker:
     def note(self, keys: Iterable[str]) -> None:
         """These requests were asked in this run, by other means."""
         self._asked.update(keys)
+        self._again.difference_update(keys)
+
+    def ask_again(self, keys: Iterable[str]) -> None:
+        """These requests have no last outcome yet: a failure that is kept of them does not count."""
+        self._again.update(keys)
 
     async def _ask(self, client: ChatClient, request: ChatRequest) -> Answer | Failure:
         outcome = await client.ask(request)
+        self._again.discard(request.key)
         self._waiting.append((request.key, outcome))
         await self._commit()
         if isinstance(outcome, Failure):

@@ -6,37 +6,35 @@ carry our name for the part and are found with the provider.
 """
 
 import asyncio
-import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from opadpo.errors import BudgetReached, EndpointError, StepFailed
+from opadpo.errors import BudgetReached, EndpointError, OpadpoError, StepFailed
 from opadpo.images import ImageProblem
+from opadpo.llm.asking import Asker
 from opadpo.llm.batch_file import PartWriter, part_path
 from opadpo.llm.batch_ledger import BatchLedger, Part
+from opadpo.llm.batch_provider import BatchProvider, passing
 from opadpo.llm.batch_results import ResultReader
 from opadpo.llm.budget import Budget
 from opadpo.llm.client import ChatClient
-from opadpo.llm.requests import ChatRequest, Failure
+from opadpo.llm.requests import Answer, ChatRequest, Failure
 from opadpo.llm.store import RequestStore
-from opadpo.llm.transport import batch_path
-from opadpo.llm.wire import body, encode_messages
 from opadpo.progress import Progress
 from opadpo.recipe.endpoints import AskingSection
 
 if TYPE_CHECKING:
     from openai.types import Batch
 
-_PART_KEY = "opadpo_part"
-"""Metadata of a batch: our name for its part."""
 _OVER = ("completed", "failed", "expired", "cancelled")
 _TOO_MUCH_ENQUEUED = "token_limit_exceeded"
 _LOST_POLLS = 16
 
 
 class BatchRunner:
-    """Has requests answered by the batch service of a client's first server."""
+    """Has requests answered by the batch services of a client's servers, which get parts in turn."""
 
     def __init__(
         self,
@@ -45,21 +43,22 @@ class BatchRunner:
         store: RequestStore,
         folder: Path,
         progress: Progress,
-        *,
-        note: Callable[[Sequence[str]], None] = lambda _keys: None,
+        asker: Asker,
     ) -> None:
-        """Files of parts are kept in `folder` until they are done with; `note` is told which requests have ended."""
+        """Files of parts are kept in `folder` until they are done with; `asker` is told which requests have ended."""
         self._section = section
         self._client = client
-        self._endpoint = client.endpoints[0]
-        # Patient: a lost poll or download is tried again; what makes something at the provider never is.
-        self._sdk = self._endpoint.sdk.with_options(max_retries=4)
-        self._once = self._endpoint.sdk.with_options(max_retries=0)
+        self._providers: dict[str, BatchProvider] = {}
+        for endpoint, settings in zip(client.endpoints, (section.endpoint, *section.more_endpoints), strict=True):
+            self._providers.setdefault(endpoint.base_url.rstrip("/"), BatchProvider(endpoint, settings))
+        self._turns = list(self._providers.values())
+        """Those that get parts: the next one first."""
         self._store = store
         self._ledger = BatchLedger(store)
         self._folder = folder
         self._progress = progress
-        self._note = note
+        self._asker = asker
+        self._tries: Counter[str] = Counter()
         self._seen: dict[str, str] = {}
         self._stop: EndpointError | StepFailed | None = None
 
@@ -67,17 +66,20 @@ class BatchRunner:
         """Have requests answered; their outcomes are in the store when this returns.
 
         What earlier runs have handed in is waited for as well, and not handed in again. Requests of a batch that
-        expired have no outcome: ask again. Returns how many requests were handed in or waited for.
+        expired have no outcome, and those that have failed in passing have one that is not the last: ask again.
+        Returns how many requests were handed in or waited for.
 
         Raises:
-            EndpointError: if the provider refuses the batch, the key or the account.
+            EndpointError: if a provider refuses the batch, the key or the account, or one is not in the recipe any
+                more where requests wait.
             StepFailed: if a batch was cancelled, or the provider has stopped answering.
             BudgetReached: if the rest of the budget is too small for a single request.
         """
-        await self._endpoint.make_contact()
+        open_parts = self._ledger.open_parts()
+        await self._make_contact({self._provider(part) for part in open_parts})
         self._forget_files()
         handled = 0
-        for part in self._ledger.open_parts():
+        for part in open_parts:
             self._client.budget.claim(part.reserved_usd)
             handled += part.requests
             await self._hand_in(part, again=True)
@@ -86,6 +88,42 @@ class BatchRunner:
         if self._stop is not None:
             raise self._stop
         return handled
+
+    def _provider(self, part: Part) -> BatchProvider:
+        """The server that has a part.
+
+        Raises:
+            EndpointError: if the recipe does not name it any more.
+        """
+        provider = self._providers.get(part.base_url.rstrip("/"))
+        if provider is None:
+            raise EndpointError(
+                "Requests of an earlier run are with a batch service that the recipe does not name any more",
+                seen=f"{part.requests} requests at {part.base_url}; the recipe has {', '.join(self._providers)}",
+                remedy="name that server again until its answers are here; it may be one of more_endpoints",
+            )
+        return provider
+
+    async def _make_contact(self, needed: set[BatchProvider]) -> None:
+        """See that there are servers; one that is not is left out, unless requests wait there."""
+        for provider in list(self._turns):
+            try:
+                await provider.endpoint.make_contact()
+            except EndpointError as error:
+                if provider in needed:
+                    raise
+                self._leave_out(provider, error)
+
+    def _leave_out(self, provider: BatchProvider, error: OpadpoError) -> None:
+        """No more parts for a server.
+
+        Raises:
+            OpadpoError: the error itself if there is no other server.
+        """
+        if self._turns == [provider]:
+            raise error
+        self._turns.remove(provider)
+        self._progress.warn(f"{provider.base_url} gets no batches, the other servers do: {error}")
 
     # -- making parts ------------------------------------------------------------------------------------------
 
@@ -99,16 +137,19 @@ class BatchRunner:
                 if request.key in waiting:
                     continue
                 waiting.add(request.key)
+                provider = self._turns[0]
                 try:
                     line, worst = await asyncio.to_thread(self._line, request)
                 except ImageProblem as problem:
                     failure = Failure(kind="image", reason=f"image {problem.reason}", retryable=True)
                     self._store.put([(request.key, failure)])
-                    self._note([request.key])
+                    self._asker.note([request.key])
                     continue
                 if not writer.has_room(line):
                     await self._send(writer)
                 await self._make_room(writer, worst)
+                if self._turns[0] is not provider:
+                    line, worst = await asyncio.to_thread(self._line, request)
                 writer.write(request.key, line, worst)
                 handled += 1
             await self._send(writer)
@@ -117,12 +158,11 @@ class BatchRunner:
         return handled
 
     def _line(self, request: ChatRequest) -> tuple[bytes, float]:
-        """A request as a line of a file, and the most that it can cost."""
-        endpoint = self._endpoint
-        content = body(request, encode_messages(request), endpoint.model, endpoint.unsupported)
-        head = json.dumps({"custom_id": request.key, "method": "POST", "url": batch_path(self._section.endpoint)})
+        """A request as a line of a file for the next server, and the most that it can cost."""
+        # The servers have the same model: what one does not know the others do not know either.
+        unsupported = set[str]().union(*(each.unsupported for each in self._client.endpoints))
         worst = self._client.worst_cost(request, factor=self._section.batch.price_factor)
-        return head[:-1].encode() + b', "body": ' + content + b"}\n", worst
+        return self._turns[0].line(request, unsupported), worst
 
     async def _make_room(self, writer: PartWriter, worst: float) -> None:
         """Where the budget has no room for one more request: hand in what there is, and wait for its true cost."""
@@ -139,13 +179,16 @@ class BatchRunner:
             )
 
     async def _send(self, writer: PartWriter) -> None:
-        """Note the part that is written, then hand it in."""
+        """Note the part that is written, then hand it in; the next part is for the next server."""
         if not writer.keys:
             return
         part_id, keys, worst = writer.finish()
-        part = self._ledger.add(part_id, self._endpoint.base_url, keys, worst)
+        provider = self._turns[0]
+        part = self._ledger.add(part_id, provider.base_url, keys, worst)
         self._client.budget.claim(worst)
         await self._hand_in(part, again=False)
+        if self._turns[0] is provider:
+            self._turns.append(self._turns.pop(0))
 
     def _forget_files(self) -> None:
         """Delete files of parts that were never noted: nothing of them was sent."""
@@ -161,9 +204,10 @@ class BatchRunner:
         import openai
 
         path = part_path(self._folder, part.part_id)
+        provider = self._provider(part)
         try:
             if part.batch_id is None and again:
-                found = await self._find_batch(part)
+                found = await provider.find_batch(part)
                 part = self._ledger.created(part, found) if found else part
             if part.batch_id is not None:
                 return
@@ -171,64 +215,17 @@ class BatchRunner:
                 if not path.exists():
                     self._close(part)
                     return
-                found = await self._find_file(part) if again else None
-                part = self._ledger.uploaded(part, found or await self._upload(path))
-            await self._create(part)
-        except openai.APIStatusError as error:
-            raise self._endpoint.hopeless(error) or self._refused(part, error) from error
-        except openai.APIConnectionError as error:
-            raise self._lost(error) from error
-
-    async def _upload(self, path: Path) -> str:
-        with path.open("rb") as stream:
-            uploaded = await self._sdk.files.create(file=(path.name, stream, "application/jsonl"), purpose="batch")
-        return uploaded.id
-
-    async def _create(self, part: Part) -> None:
-        """Make the batch. A call whose answer is lost may have made it: then the provider's list knows."""
-        import openai
-
-        assert part.input_file_id is not None
-        path: Any = batch_path(self._section.endpoint)
-        try:
-            batch = await self._once.batches.create(
-                input_file_id=part.input_file_id,
-                endpoint=path,
-                completion_window="24h",
-                metadata={_PART_KEY: part.part_id},
-            )
-            batch_id = batch.id
-        except (openai.APIConnectionError, openai.InternalServerError):
-            found = await self._find_batch(part)
-            if found is None:
-                raise
-            batch_id = found
-        self._ledger.created(part, batch_id)
-        self._progress.say(f"batch {batch_id}: {part.requests} requests handed in")
-
-    async def _find_batch(self, part: Part) -> str | None:
-        import openai
-
-        try:
-            async for batch in self._sdk.batches.list(limit=100):
-                if (batch.metadata or {}).get(_PART_KEY) == part.part_id and batch.status != "failed":
-                    return batch.id
-        except openai.APIStatusError as error:
-            if error.status_code not in (404, 405, 501):
-                raise
-        return None
-
-    async def _find_file(self, part: Part) -> str | None:
-        import openai
-
-        try:
-            async for file in self._sdk.files.list(purpose="batch"):
-                if file.filename == part_path(self._folder, part.part_id).name:
-                    return file.id
-        except openai.APIStatusError as error:
-            if error.status_code not in (404, 405, 501):
-                raise
-        return None
+                found = await provider.find_file(part, self._folder) if again else None
+                part = self._ledger.uploaded(part, found or await provider.upload(path))
+            part = self._ledger.created(part, await provider.create(part))
+            self._progress.say(f"batch {part.batch_id}: {part.requests} requests handed in")
+        except openai.APIError as error:
+            trouble = provider.trouble(error)
+            if part.input_file_id is not None or not isinstance(trouble, EndpointError):
+                raise trouble from error
+            # It has taken nothing: its requests are asked for in the next round, by others.
+            self._leave_out(provider, trouble)
+            self._close(part)
 
     # -- waiting -----------------------------------------------------------------------------------------------
 
@@ -246,12 +243,13 @@ class BatchRunner:
                 try:
                     await self._look_at(part, alone=len(open_parts) == 1)
                     lost = 0
-                except openai.APIStatusError as error:
-                    raise self._endpoint.hopeless(error) or self._refused(part, error) from error
-                except (openai.APIConnectionError, httpx2.TransportError) as error:
+                except (openai.APIError, httpx2.TransportError) as error:
+                    provider = self._provider(part)
+                    if isinstance(error, openai.APIStatusError) and not passing(error):
+                        raise provider.trouble(error) from error
                     lost += 1
                     if lost >= _LOST_POLLS:
-                        raise self._lost(error) from error
+                        raise provider.lost(error) from error
             if not enough(self._ledger.open_parts()):
                 await asyncio.sleep(self._section.batch.poll_seconds)
 
@@ -259,7 +257,7 @@ class BatchRunner:
         if part.batch_id is None:
             await self._hand_in(part, again=True)
             return
-        batch = await self._sdk.batches.retrieve(part.batch_id)
+        batch = await self._provider(part).look(part.batch_id)
         counts = batch.request_counts
         done = f", {counts.completed + counts.failed} of {counts.total} done" if counts and counts.total else ""
         if self._seen.get(batch.id) != batch.status + done:
@@ -275,21 +273,34 @@ class BatchRunner:
 
     async def _collect(self, part: Part, batch: "Batch") -> None:
         """Keep the outcomes of a batch that is over, then close its part."""
-        reader = ResultReader(self._section, self._endpoint)
+        provider = self._provider(part)
+        reader = ResultReader(self._section, provider.endpoint)
         cost = 0.0
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
-            async with self._sdk.files.with_streaming_response.content(file_id) as response:
-                async for outcomes in reader.read(response.iter_lines()):
+            async with provider.lines(file_id) as lines:
+                async for outcomes in reader.read(lines):
                     cost += sum(outcome.usage.cost_usd for _, outcome in outcomes)
-                    self._note(self._ledger.keep(part, outcomes))
+                    self._keep(part, outcomes)
         if batch.status == "completed" and not reader.hopeless:
             missing = self._ledger.keys_of(part.part_id) - reader.left_open
             lost = Failure(
                 kind="malformed_reply", reason="the batch's results do not hold this request", retryable=True
             )
-            self._note(self._ledger.keep(part, [(key, lost) for key in missing]))
+            self._keep(part, [(key, lost) for key in missing])
         left = self._close(part, cost)
-        self._stop = self._stop or reader.hopeless or self._why_to_stop(batch, left)
+        self._stop = self._stop or reader.hopeless or self._why_to_stop(batch, left, provider)
+
+    def _keep(self, part: Part, outcomes: Sequence[tuple[str, Answer | Failure]]) -> None:
+        """Keep outcomes. What failed in passing is to be handed in again, as often as the recipe says."""
+        new = set(self._ledger.keep(part, outcomes))
+        for key, outcome in outcomes:
+            if key not in new:
+                continue
+            self._tries[key] += 1
+            if isinstance(outcome, Failure) and outcome.retryable and self._tries[key] <= self._section.max_retries:
+                self._asker.ask_again([key])
+            else:
+                self._asker.note([key])
 
     def _close(self, part: Part, cost: float = 0.0) -> int:
         left = self._ledger.close(part)
@@ -299,7 +310,7 @@ class BatchRunner:
 
     # -- errors ------------------------------------------------------------------------------------------------
 
-    def _why_to_stop(self, batch: "Batch", left: int) -> EndpointError | StepFailed | None:
+    def _why_to_stop(self, batch: "Batch", left: int, provider: BatchProvider) -> EndpointError | StepFailed | None:
         if batch.status == "cancelled" and left:
             return StepFailed(
                 "A batch was cancelled at the provider",
@@ -311,26 +322,11 @@ class BatchRunner:
             told = "; ".join(f"{error.code}: {error.message}" for error in errors[:3]) or "no reason given"
             return EndpointError(
                 "The provider has refused a batch",
-                seen=f"{batch.id}: {self._endpoint.clean(told)}",
+                seen=f"{batch.id}: {provider.endpoint.clean(told)}",
                 remedy="correct what it says (a model that takes no batches; batch.max_requests too large for"
                 " your limits), then run the command again",
             )
         return None
-
-    def _refused(self, part: Part, error: Exception) -> EndpointError:
-        return EndpointError(
-            "The batch service cannot be used",
-            seen=f"{part.base_url}: {self._endpoint.clean(error)}",
-            remedy="see whether this provider has one (/files and /batches); without --batch requests are asked one"
-            " by one",
-        )
-
-    def _lost(self, error: Exception) -> StepFailed:
-        return StepFailed(
-            "The endpoint has stopped answering",
-            seen=f"{self._endpoint.base_url}: {self._endpoint.clean(error.__cause__ or error)}",
-            remedy="run the command again: it goes on with the batches that are with the provider",
-        )
 
 
 def _error_code(batch: "Batch") -> str | None:

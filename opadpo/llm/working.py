@@ -32,7 +32,7 @@ SERVER_LOG = "server.log"
 """Output of a server that the step starts, beside the store."""
 
 _MOST_ROUNDS = 8
-"""A row asks and perhaps asks back; more rounds than this mean that batches expire again and again."""
+"""A row asks and perhaps asks back; more rounds than this beside retries mean that batches expire for ever."""
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -88,6 +88,7 @@ class _Run(Generic[Row, Result]):
         self.work, self.how, self.section = work, how, how.section
         self.asker = Asker(how.store, retry_failed=how.retry_failed)
         self.ledger = BatchLedger(how.store)
+        self.asker.ask_again(self.ledger.waiting_keys())
         self.pending: set[int] = set()
         self.stop: list[OpadpoError] = []
 
@@ -204,14 +205,15 @@ class _Run(Generic[Row, Result]):
             await self._one_by_one(client, advance, limit=1)
         self.asker.client = None
         folder = self.how.store.path.parent
-        runner = BatchRunner(self.section, client, self.how.store, folder, self.how.progress, note=self.asker.note)
-        for _ in range(_MOST_ROUNDS):
+        runner = BatchRunner(self.section, client, self.how.store, folder, self.how.progress, self.asker)
+        rounds = _MOST_ROUNDS + 2 * self.section.max_retries
+        for _ in range(rounds):
             if not await runner.answer(self._missing(advance)):
                 return
         if self.pending:
             raise StepFailed(
                 "The batch service leaves requests without an answer",
-                seen=f"{len(self.pending)} rows after {_MOST_ROUNDS} rounds",
+                seen=f"{len(self.pending)} rows after {rounds} rounds",
                 remedy="run the command again, or without --batch",
             )
 

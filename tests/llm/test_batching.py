@@ -3,12 +3,13 @@ import json
 import multiprocessing
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import servers
-from asking_texts import as_process, ask_all, section
+from asking_texts import as_process, ask_all, request, section
 from servers import ChatServer, chat_server, user_text
 from starlette.requests import Request
 
@@ -17,7 +18,7 @@ from opadpo.llm.batch_ledger import BatchLedger
 from opadpo.llm.requests import Answer, Failure
 from opadpo.llm.store import RequestStore
 from opadpo.progress import SilentProgress
-from opadpo.recipe.endpoints import AskingSection
+from opadpo.recipe.endpoints import AskingSection, EndpointSection
 
 TEXTS = [f"question {number}" for number in range(12)]
 PRICES = {"m": {"input": 1000.0, "output": 1000.0}, "test-model": {"input": 1000.0, "output": 1000.0}}
@@ -117,6 +118,99 @@ def test_lines_that_fail_are_failures_with_their_reasons(server: ChatServer, tmp
     assert texts_of(retried) == {text: text.upper() for text in TEXTS}
     # One of the three was asked directly.
     assert len(server.batches.lines) == 11 + 2
+
+
+def test_lines_that_fail_in_passing_are_handed_in_again(server: ChatServer, tmp_path: Path) -> None:
+    asked: Counter[str] = Counter()
+
+    def moody(_server: ChatServer, body: dict[str, Any]) -> Any:
+        said = user_text(body)
+        asked[said] += 1
+        if said.endswith("3") or (said.endswith("4") and asked[said] == 1):
+            return servers.error(500, None, "overloaded")
+        return servers.completion(None, refusal="no") if said.endswith("5") else said.upper()
+
+    server.behave = moody
+    results = in_batches(server, tmp_path, max_retries=2)
+    kinds = {text: outcome.kind for text, outcome in results.items() if isinstance(outcome, Failure)}
+    assert kinds == {"question 3": "server_error", "question 5": "refusal"}
+    # The refusal is no passing error; what goes on failing is asked three times in all.
+    assert [asked[f"question {number}"] for number in (2, 3, 4, 5)] == [1, 3, 2, 1]
+    assert isinstance(answer := results["question 4"], Answer)
+    assert answer.usage.requests == 2
+
+
+def test_what_waits_is_collected_although_it_has_failed_before(server: ChatServer, tmp_path: Path) -> None:
+    server.behave = lambda *_: servers.error(500)
+    in_batches(server, tmp_path)
+    server.behave = lambda _, body: user_text(body).upper()
+    server.batches.endings = ["cancelled"]
+    with pytest.raises(StepFailed, match="cancelled"):
+        in_batches(server, tmp_path, how={"retry_failed": True})
+    with RequestStore.open(tmp_path / "r.db") as store:
+        done = store.counts()["done"]
+        # As a run leaves it that was killed after it had handed in what had failed.
+        keys = [request(text, max_tokens=100).key for text in TEXTS]
+        failed = [key for key in keys if isinstance(store.get(key), Failure)]
+        BatchLedger(store).add("0" * 32, server.url, failed, 0.0)
+    assert 0 < done < len(TEXTS)
+    assert texts_of(in_batches(server, tmp_path)) == {text: text.upper() for text in TEXTS}
+
+
+def test_several_servers_get_files_in_turn_and_one_without_batches_is_left_out(
+    server: ChatServer, tmp_path: Path
+) -> None:
+    def without(request: Request, _answered: bool) -> None:
+        request.scope["path"] = request.scope["path"].replace("/files", "/nothing")
+
+    with chat_server() as second, chat_server() as third:
+        second.behave = server.behave
+        third.intercept = without
+        more = [
+            EndpointSection(base_url=url, model=name, api_key_required=False)
+            for url, name in ((second.url, "n"), (third.url, "n"), ("http://127.0.0.1:9/v1", "n"))
+        ]
+        progress = SilentProgress()
+        results = in_batches(
+            server, tmp_path, batch={"max_requests": 2}, more_endpoints=more, how={"progress": progress}
+        )
+        assert texts_of(results) == {text: text.upper() for text in TEXTS}
+        lines = [[line["body"]["model"] for line in each.batches.lines] for each in (server, second, third)]
+        assert second.wrong == []
+    assert (set(lines[0]), set(lines[1]), lines[2]) == ({"m"}, {"n"}, [])
+    assert abs(len(lines[0]) - len(lines[1])) <= 2
+    left_out = [message for message in progress.warnings if "gets no batches" in message]
+    assert len(left_out) == 2
+    everything_in_the_ledger_is_closed(tmp_path)
+
+
+def everything_in_the_ledger_is_closed(folder: Path) -> None:
+    with RequestStore.open(folder / "r.db") as store:
+        assert BatchLedger(store).open_parts() == []
+    assert list(folder.glob("*.jsonl")) == []
+
+
+def test_a_server_that_is_not_in_the_recipe_any_more_is_named(server: ChatServer, tmp_path: Path) -> None:
+    with RequestStore.open(tmp_path / "r.db") as store:
+        BatchLedger(store).add("0" * 32, "http://former/v1", ["k"], 0.0)
+    with pytest.raises(EndpointError, match=r"(?s)does not name any more.*1 requests at http://former/v1"):
+        in_batches(server, tmp_path)
+    assert server.paths == []
+
+
+def test_a_provider_that_is_out_of_order_for_a_while_is_waited_for(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
+    looks = itertools.count()
+
+    def broken(request: Request, answered: bool) -> None:
+        if "/batches/" in request.url.path and not answered and next(looks) < 20:
+            request.scope["path"] = "/v1/broken"
+
+    server.intercept = broken
+    everything_answered(server, tmp_path, in_batches(server, tmp_path))
 
 
 def test_an_expired_batch_keeps_what_was_answered_and_the_rest_is_handed_in_again(
