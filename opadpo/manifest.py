@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,25 +12,38 @@ from opadpo import __version__
 from opadpo.hashing import digest
 
 
-class Manifest(BaseModel):
-    """What an artefact was made from; stored inside it."""
+class Begun(BaseModel):
+    """What an artefact is being made from; lies beside what an unfinished run has written."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     artefact: str
     """Path relative to the workspace."""
     step: str
-    """The step that made it."""
+    """The step that makes it."""
     settings: dict[str, Any]
     """The values that can change the result."""
     inputs: dict[str, str]
-    """Path of each artefact that was read -> its fingerprint."""
-    counts: dict[str, int] = Field(default_factory=dict)
-    """What is in it: rows, dropped rows, and the like."""
+    """Path of each artefact that is read -> its fingerprint."""
     overrides: list[str] = Field(default_factory=list)
-    """`--set` overrides of the command that made it."""
+    """`--set` overrides of the command that makes it."""
     started_at: datetime
     """UTC."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """What a file holds; None if it is not there, or not whole."""
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+
+class Manifest(Begun):
+    """What an artefact was made from; stored inside it."""
+
+    counts: dict[str, int] = Field(default_factory=dict)
+    """What is in it: rows, dropped rows, and the like."""
     finished_at: datetime
     """UTC."""
     version: str = __version__

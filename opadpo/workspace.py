@@ -22,11 +22,12 @@ from filelock import FileLock, Timeout
 
 from opadpo.errors import Busy, MissingArtefact, UserError, WorkspaceError, disk_errors
 from opadpo.files import atomic_write, folder_errors, fsync_tree
-from opadpo.manifest import Manifest, Plan
+from opadpo.manifest import Begun, Manifest, Plan
 from opadpo.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
 
 RECIPE_FILE = "recipe.yaml"
 MANIFEST_FILE = "manifest.json"
+BEGUN_FILE = ".begun.json"
 RESOLVED_RECIPE_FILE = "recipe.resolved.yaml"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -201,6 +202,11 @@ class Workspace:
         staging = self._staging(plan)
         return staging if staging.is_dir() else None
 
+    def begun(self, artefact: str) -> Begun | None:
+        """What the unfinished run of an artefact makes it from, whatever the recipe says now; None if there is none."""
+        found = [Begun.read(folder / BEGUN_FILE) for folder in self._stagings(artefact)]
+        return max(filter(None, found), key=lambda begun: begun.started_at, default=None)
+
     def writer(self, artefact: str) -> dict[str, Any] | None:
         """Who is writing an artefact now: `pid`, `host`, `since`; None if nobody on this machine is.
 
@@ -260,14 +266,18 @@ class Workspace:
         """
         with self.lock(plan.artefact), disk_errors(self.root / plan.artefact):
             staging = self._staging(plan)
-            for other in staging.parent.glob(f"{_staging_name(plan.artefact)}.*"):
+            for other in self._stagings(plan.artefact):
                 if other != staging:
                     shutil.rmtree(other)
             staging.mkdir(parents=True, exist_ok=True)
-            started = staging / ".started"
-            if not started.exists():
-                atomic_write(started, datetime.now(UTC).isoformat())
-            yield Writer(self, plan, staging)
+            before = Begun.read(staging / BEGUN_FILE)
+            begun = Begun(
+                **plan.model_dump(),
+                overrides=self.overrides,
+                started_at=before.started_at if before else datetime.now(UTC),
+            )
+            atomic_write(staging / BEGUN_FILE, begun.model_dump_json(indent=2))
+            yield Writer(self, plan, staging, begun)
 
     def mark_done(self, plan: Plan, counts: Mapping[str, int], *, started_at: datetime, content: str = "") -> Manifest:
         """Write the manifest of an artefact that grows in place (a database), when the step has finished.
@@ -293,6 +303,9 @@ class Workspace:
     def _staging(self, plan: Plan) -> Path:
         return self.root / ".staging" / f"{_staging_name(plan.artefact)}.{plan.key[:16]}"
 
+    def _stagings(self, artefact: str) -> list[Path]:
+        return list((self.root / ".staging").glob(f"{_staging_name(artefact)}.*"))
+
     def manifest_path(self, artefact: str) -> Path:
         """Where the manifest of an artefact lies: inside a folder, hidden beside a single file."""
         path = self.root / artefact
@@ -302,8 +315,9 @@ class Workspace:
 class Writer:
     """An artefact being written in its staging folder."""
 
-    def __init__(self, workspace: Workspace, plan: Plan, folder: Path) -> None:
+    def __init__(self, workspace: Workspace, plan: Plan, folder: Path, begun: Begun) -> None:
         """Made by `Workspace.writing`."""
+        self.begun = begun
         self.workspace = workspace
         self.plan = plan
         self.folder = folder
@@ -313,18 +327,8 @@ class Writer:
 
         For an artefact that is a single file, the staging folder must hold a file of that name.
         """
-        started = self.folder / ".started"
-        manifest = Manifest(
-            artefact=self.plan.artefact,
-            step=self.plan.step,
-            settings=self.plan.settings,
-            inputs=self.plan.inputs,
-            counts=dict(counts),
-            overrides=self.workspace.overrides,
-            started_at=datetime.fromisoformat(started.read_text()),
-            finished_at=datetime.now(UTC),
-            content=content,
-        )
+        made = self.begun.model_dump()
+        manifest = Manifest(**made, counts=dict(counts), finished_at=datetime.now(UTC), content=content)
         target = self.workspace.root / self.plan.artefact
         target.parent.mkdir(parents=True, exist_ok=True)
         text = manifest.model_dump_json(indent=2)
@@ -337,7 +341,7 @@ class Writer:
             atomic_write(manifest_path, text)
             shutil.rmtree(self.folder)
             return manifest
-        started.unlink()
+        (self.folder / BEGUN_FILE).unlink()
         atomic_write(self.folder / RESOLVED_RECIPE_FILE, dump_recipe(self.workspace.recipe))
         atomic_write(self.folder / MANIFEST_FILE, text)
         fsync_tree(self.folder)

@@ -1,7 +1,7 @@
 """What a workspace has: missing, partly made, done or stale, why, and which command comes next."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from opadpo.errors import OpadpoError, RecipeError, WorkspaceError
-from opadpo.manifest import Manifest, Plan
+from opadpo.manifest import Begun, Manifest, Plan
 from opadpo.recipe import load_recipe
 from opadpo.review.agreement import Agreement, agreement
 from opadpo.review.trust import Trust, checked_pairs, trust
 from opadpo.steps import plans
 from opadpo.steps.benchmarks import BENCHMARKS, SETS, artefact_of_set
+from opadpo.steps.unfinished import unfinished_adapters, written
 from opadpo.workspace import RECIPE_FILE, State, Workspace
 
 MAIN_ADAPTERS = ("opa", "opadpo")
@@ -98,7 +99,7 @@ def status(workspace: Workspace) -> WorkspaceStatus:
 
 def artefacts(workspace: Workspace) -> list[str]:
     """Paths of all artefacts that exist or that the method asks for, in the order in which they are made."""
-    adapters = [*MAIN_ADAPTERS, *_names(workspace.root / "adapters"), *_unfinished_adapters(workspace)]
+    adapters = [*MAIN_ADAPTERS, *_names(workspace.root / "adapters"), *unfinished_adapters(workspace)]
     adapters = sorted(dict.fromkeys(adapters), key=lambda name: (name not in MAIN_ADAPTERS, name))
     models = [plans.BASE, *adapters]
     wanted = [BENCHMARKS[name] for name in workspace.recipe.evaluate.benchmarks]
@@ -126,10 +127,8 @@ def artefacts(workspace: Workspace) -> list[str]:
     ]
 
 
-def plan_for(
-    workspace: Workspace, artefact: str, manifest: Manifest | None, *, reviews_head: str | None
-) -> Plan | None:
-    """The plan of an artefact by its path; `manifest` tells how an adapter or a figure was asked for.
+def plan_for(workspace: Workspace, artefact: str, manifest: Begun | None, *, reviews_head: str | None) -> Plan | None:
+    """The plan of an artefact by its path; `manifest`, or what a run has begun, tells how it was asked for.
 
     `reviews_head` identifies the state of the reviews; None where they cannot be read: then they count as unchanged.
     None for what has no plan (`base.json`, `reviews.db`).
@@ -198,23 +197,31 @@ class _Survey:
 
     def _planned(self, artefact: str) -> ArtefactStatus:
         manifest = self.workspace.manifest(artefact)
-        overrides = manifest.overrides if manifest else []
+        begun = manifest or self.workspace.begun(artefact)
+        overrides = begun.overrides if begun else []
         owner = self.workspace.writer(artefact)
         writer = f"process {owner['pid']} on {owner['host']}" if owner else None
         try:
             workspace = self._with(overrides)
         except RecipeError as error:
             reasons = [f"its --set {' '.join(overrides)} no longer fits the recipe: {error.problems[0]}"]
-            return ArtefactStatus(artefact=artefact, state="stale", reasons=reasons, overrides=overrides, writer=writer)
-        plan = plan_for(workspace, artefact, manifest, reviews_head=self.reviews_head)
+            state: State = "stale" if manifest else "partial"
+            return ArtefactStatus(artefact=artefact, state=state, reasons=reasons, overrides=overrides, writer=writer)
+        plan = plan_for(workspace, artefact, begun, reviews_head=self.reviews_head)
         assert plan is not None
         command = _command(workspace.root, artefact, plan, overrides)
         if manifest is None:
-            counts = _written(workspace, plan)
-            state: State = "missing" if counts is None and writer is None else "partial"
+            counts = written(workspace, plan)
+            state = "missing" if counts is None and writer is None else "partial"
             why = [self.workspace.damage[artefact]] if artefact in self.workspace.damage else []
             return ArtefactStatus(
-                artefact=artefact, state=state, reasons=why, counts=counts or {}, writer=writer, command=command
+                artefact=artefact,
+                state=state,
+                reasons=why,
+                counts=counts or {},
+                overrides=overrides,
+                writer=writer,
+                command=command,
             )
         reasons = self._reasons(plan, manifest)
         return ArtefactStatus(
@@ -294,38 +301,6 @@ class _Survey:
         return self._opened[key]
 
 
-def _written(workspace: Workspace, plan: Plan) -> dict[str, int] | None:
-    """What an unfinished run has written; None if there is none."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if plan.artefact == "expert":
-        return _asked(workspace)
-    folder = workspace.unfinished(plan)
-    checkpoints = list((workspace.root / "runs" / Path(plan.artefact).name).glob("checkpoint-*"))
-    if plan.artefact.startswith("adapters/") and checkpoints:
-        return {"updates": max(int(path.name.rpartition("-")[2]) for path in checkpoints)}
-    if folder is None:
-        return None
-    rows = 0
-    for part in folder.rglob("*.parquet"):
-        # A part that is just being written has no footer yet.
-        try:
-            rows += pq.read_metadata(part).num_rows
-        except (pa.ArrowInvalid, OSError):
-            continue
-    return {"rows": rows} if rows else {}
-
-
-def _asked(workspace: Workspace) -> dict[str, int] | None:
-    from opadpo.llm.store import RequestStore
-
-    if not workspace.requests_db.exists():
-        return None
-    with RequestStore.open(workspace.requests_db) as store:
-        return {f"requests_{name}": count for name, count in store.counts().items()}
-
-
 def _command(root: Path, artefact: str, plan: Plan, overrides: Sequence[str]) -> str:
     """The command line that makes an artefact."""
     words = ["opadpo", *plan.step.split(), str(root)]
@@ -367,11 +342,6 @@ def _next(found: Sequence[ArtefactStatus]) -> str | None:
 def _has_heldout(workspace: Workspace) -> bool:
     manifest = workspace.manifest("prompts")
     return (manifest.counts.get(DEFAULT_SET, 1) if manifest else workspace.recipe.prepare.heldout_size) > 0
-
-
-def _unfinished_adapters(workspace: Workspace) -> Iterator[str]:
-    for path in (workspace.root / "runs").glob("*/checkpoint-*"):
-        yield path.parent.name
 
 
 def _names(folder: Path) -> list[str]:

@@ -1,9 +1,11 @@
 """What a changed recipe, a changed input or a stopped run does to the state of a workspace."""
 
+import json
 import shutil
 from pathlib import Path
 
 import made_workspace
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +15,8 @@ from opadpo.errors import WorkspaceError
 from opadpo.recipe import preset_text
 from opadpo.steps import plans
 from opadpo.steps.status import WorkspaceStatus, status
+from opadpo.training.job import PLAN_FILE
+from opadpo.training.shards import ShardWriter
 from opadpo.workspace import Workspace
 
 DATA = {"datasets/opa", "datasets/opadpo"}
@@ -212,3 +216,23 @@ def test_damaged_reviews_stop_nothing_but_what_is_made_from_them(workspace: Work
     assert "restore the file from a copy" in found["reviews.db"].reasons[0]
     assert found["datasets/opa"].reasons == ["made from reviews.db, which is stale"]
     assert found["rollouts"].state == "done"
+
+
+def test_a_killed_training_is_partial_and_its_command_continues_it(workspace: Workspace) -> None:
+    opened = Workspace.open(workspace.root, ["train.opa.max_steps=3"])
+    plan = plans.adapter(opened, *plans.variant("opa", "mine", "base"))
+    run = opened.run("mine")
+    (run / "reference").mkdir(parents=True)
+    with opened.writing(plan):
+        now = status(workspace)["adapters/mine"]
+        (run / PLAN_FILE).write_text(json.dumps({"key": plan.key}))
+        with ShardWriter(run / "reference" / "process-00000.rows", 0) as writer:
+            writer.append([(bytes(16), np.zeros(3, np.float32))])
+    assert (now.state, now.writer is not None) == ("partial", True)
+    found = status(workspace)["adapters/mine"]
+    assert (found.state, found.counts, found.writer) == ("partial", {"reference_computed": 1}, None)
+    assert found.command == f"opadpo train opa {workspace.root} --name mine --set train.opa.max_steps=3"
+    (run / "checkpoint-8").mkdir()
+    assert status(workspace)["adapters/mine"].counts == {"updates": 8}
+    # What another plan has left is not continued.
+    assert status(made_workspace.change(workspace, seed=7))["adapters/mine"].state == "missing"
