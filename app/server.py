@@ -41,10 +41,11 @@ def create(workspace: Workspace) -> FastAPI:
     desk = Desk(workspace)
     api = FastAPI(title="opadpo", docs_url=None, redoc_url=None, openapi_url=None)
     api.state.desk = desk
+    api.state.comparing = Comparing(workspace, lambda: desk.catalogue.store)
     api.state.live = LiveAsking(workspace)
     errors.install(api)
     api.include_router(review.router(desk))
-    api.include_router(compare.router(Comparing(workspace, lambda: desk.catalogue.store)))
+    api.include_router(compare.router(api.state.comparing))
     api.include_router(asking.router(api.state.live))
 
     files.serve(api)
@@ -126,7 +127,8 @@ def serve(workspace: Workspace, address: Address, *, open_browser: bool = False)
     link = door.link(address.url(listener.getsockname()[1]))
     application = create(workspace)
     # A new index of many records takes a while: whoever asks for records meanwhile waits for the rest of it only.
-    threading.Thread(target=application.state.desk.prepare, daemon=True).start()
+    for part in (application.state.desk, application.state.comparing):
+        threading.Thread(target=part.prepare, daemon=True).start()
     config = uvicorn.Config(
         Gate(application, door, hosts),
         log_level="warning",

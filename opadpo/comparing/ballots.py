@@ -13,7 +13,7 @@ from opadpo.comparing.columns import Caption, Column, Questions, image_address
 from opadpo.comparing.messages import Ballot, PairAsked, Results, Verdict, VoteIn, VoteOut, VoterOut
 from opadpo.errors import NotFound, UserError
 from opadpo.evaluation.statistics import win_rate
-from opadpo.hashing import bytes_digest, derive_seed
+from opadpo.hashing import bytes_digest
 from opadpo.review.votes import Contender, Outcome, Side, Vote
 from opadpo.steps import plans
 
@@ -42,15 +42,16 @@ class Box:
     def order(self, voter: str) -> list[str]:
         """Prompt ids in a voter's own order."""
         names = [self.questions.rows[place].prompt_id for place in self.places]
-        return sorted(names, key=lambda name: derive_seed(0, "order", *self._pair, voter, name))
+        return sorted(names, key=lambda name: self._drawn("order", voter, name))
 
     def left(self, voter: str, prompt_id: str) -> Side:
         """Which is shown on the left."""
-        return "first" if derive_seed(0, "side", *self._pair, voter, prompt_id) % 2 else "second"
+        return "first" if self._drawn("side", voter, prompt_id) % 2 else "second"
 
-    @property
-    def _pair(self) -> tuple[str, str, str]:
-        return self.set, self.first.model, self.second.model
+    def _drawn(self, *what: str) -> int:
+        """A number that depends on the set, the pair and `what`, and on nothing else."""
+        parts = (self.set, self.first.model, self.second.model, *what)
+        return int(bytes_digest("\0".join(parts).encode("utf-8", "surrogatepass"))[:16], 16)
 
 
 def open_box(catalogue: Catalogue, asked: PairAsked) -> Box:

@@ -1,5 +1,6 @@
 """What the comparing page asks of a workspace: lists, records side by side, figures, and votes."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from opadpo.comparing.messages import (
     SetOut,
     VoteIn,
 )
-from opadpo.errors import NotFound
+from opadpo.errors import NotFound, OpadpoError
 from opadpo.evaluation.benchmark import Benchmark
 from opadpo.evaluation.result import Evaluation
 from opadpo.evaluation.statistics import Difference
@@ -40,6 +41,8 @@ from opadpo.steps.sets import folder_of_set
 from opadpo.workspace import Workspace
 
 _EXCERPT = 120
+USUAL_MODELS = 3
+"""How many models the page shows at first."""
 
 
 class Comparing:
@@ -51,6 +54,14 @@ class Comparing:
         self.catalogue = Catalogue(workspace)
         self._store = store
         self._figures = Memory()
+
+    def prepare(self) -> None:
+        """Read what the page shows at first before anybody asks; what is wrong is told to those who then ask."""
+        with contextlib.suppress(OpadpoError):
+            for one in self.catalogue.sets()[:1]:
+                filters = Filters(set=one.name, model=[model.name for model in one.models[:USUAL_MODELS]])
+                for row in self.page(filters, limit=1).items:
+                    self.record(row.prompt_id, filters)
 
     # -- reading -----------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ export class Figures {
     this.more.firstChild.textContent = this.open ? "Fewer figures" : `All ${metrics.metrics.length} figures`;
     this.more.setAttribute("aria-expanded", String(this.open));
     const counts = models.filter((model) => model in metrics.scored).map((model) => `${model} ${number(metrics.scored[model])}${metrics.failed[model] ? ` (${number(metrics.failed[model])} failed)` : ""}`);
-    const against = differences?.reference ? ` Differences are against ${differences.reference}, tested in pairs.` : "";
+    const against = differences?.reference ? ` Differences are against ${differences.reference}, tested in pairs.` : models.length > 1 && !differences ? " Differences are being computed." : "";
     this.foot.textContent = `${metrics.benchmark}, with ${Math.round(100 * metrics.confidence)} % intervals. Scored: ${counts.join(", ")}.${against}`;
   }
 
