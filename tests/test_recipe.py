@@ -109,6 +109,14 @@ def test_an_unknown_preset_names_the_known_ones():
         preset_text("no-such-recipe")
 
 
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
+def test_no_number_is_infinite_or_none(value: str):
+    numbers = ("opa.epochs", "opa.learning_rate", "opadpo.weight_decay", "opadpo.loss.beta", "opadpo.lora.alpha")
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe("", [f"train.{key}={value}" for key in numbers])
+    assert all(f"train.{key}: " in str(caught.value) for key in numbers)
+
+
 def test_every_setting_has_a_help_text():
     fields = list(describe())
     assert len(fields) > 80

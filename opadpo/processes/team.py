@@ -208,7 +208,7 @@ class Team:
                 if gone := [status for status in statuses if status is not None]:
                     raise StepFailed(
                         "A process ended without saying why",
-                        seen=f"exit status {gone[0]}",
+                        seen=f"exit status {gone[0]}" + ", killed: often because memory ran out" * (gone[0] == -9),
                         remedy="see its output above; run the command again: it continues where it was",
                     )
                 time.sleep(POLL_SECONDS)

@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
-    """Base of all recipe sections: frozen, unknown keys refused."""
+    """Base of all recipe sections: frozen, unknown keys refused, and numbers that are none or infinite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 def setting(default: Any, help_text: str, *, outcome: bool = True, **constraints: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opadpo.damage import damaged
 from opadpo.errors import RecipeError, UserError
 from opadpo.files import atomic_write
-from opadpo.manifest import Plan
+from opadpo.manifest import Plan, changed_values
 from opadpo.models.adapters import adapter_digest
 from opadpo.models.base import BasePin, read_pin
 from opadpo.processes.team import processes_wanted, team
@@ -69,7 +69,7 @@ def train(
         for message in warnings:
             progress.warn(message)
         job = _job(workspace, plan, name, what, pin, writer.folder)
-        _continue_or_clear(plan, job.run)
+        _continue_or_clear(plan, job.run, progress)
         outcome = _carry_out(job, progress)
         writer.finish(outcome.counts, content=adapter_digest(writer.folder))
     return StepResult(
@@ -164,7 +164,7 @@ def _job(workspace: Workspace, plan: Plan, name: str, what: plans.Variant, pin: 
         stage=what.stage,
         start=what.start,
         start_folder=None if what.start == plans.BASE else workspace.adapter(what.start),
-        recipe=workspace.recipe,
+        recipe=_with_processes(workspace.recipe),
         opadpo=plans.opadpo_section(workspace, what),
         pin=pin,
         dataset=workspace.dataset(what.stage),
@@ -174,13 +174,16 @@ def _job(workspace: Workspace, plan: Plan, name: str, what: plans.Variant, pin: 
     )
 
 
-def _continue_or_clear(plan: Plan, run: Path) -> None:
+def _continue_or_clear(plan: Plan, run: Path, progress: Progress) -> None:
     """Keep the run folder of the same plan; of what another plan left, only the reference may still be of use."""
     from opadpo.training.job import PLAN_FILE, REFERENCE_FOLDER
 
     marker = run / PLAN_FILE
-    same = marker.exists() and plan.key in marker.read_text(encoding="utf-8")
+    same = marker.exists() and plan.key in marker.read_text(encoding="utf-8", errors="replace")
     if run.exists() and not same:
+        if any(run.glob("checkpoint-*")):
+            why = "; ".join(_changes(marker, plan)) or f"{marker} is damaged"
+            progress.say(f"Training starts from the beginning: {why}. The run before it is removed.")
         for path in run.iterdir():
             if path.is_dir() and path.name != REFERENCE_FOLDER:
                 shutil.rmtree(path)
@@ -191,11 +194,19 @@ def _continue_or_clear(plan: Plan, run: Path) -> None:
         atomic_write(marker, json.dumps({"key": plan.key, **plan.model_dump(mode="json")}, indent=2, sort_keys=True))
 
 
+def _changes(marker: Path, plan: Plan) -> list[str]:
+    """What is different from the plan of the run before."""
+    try:
+        before = json.loads(marker.read_text(encoding="utf-8"))
+        return changed_values({key: before[key] for key in ("settings", "inputs")}, plan.model_dump(mode="json"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
 def _carry_out(job: "TrainingJob", progress: Progress) -> "TrainingOutcome":
     from opadpo.training.job import TrainingOutcome
 
-    processes = processes_wanted(job.recipe.train.processes)
-    _check_shares(job.recipe, processes)
+    processes = job.recipe.train.processes
     if processes == 1:
         from opadpo.training.run import run_job
 
@@ -205,8 +216,10 @@ def _carry_out(job: "TrainingJob", progress: Progress) -> "TrainingOutcome":
     return TrainingOutcome.model_validate_json(outcomes[0])
 
 
-def _check_shares(recipe: Recipe, processes: int) -> None:
-    """Check that as many processes as a launcher has started can share the batches."""
-    started = recipe.train.model_copy(update={"processes": processes})
-    if problems := impossible_combinations(recipe.model_copy(update={"train": started})):
+def _with_processes(recipe: Recipe) -> Recipe:
+    """The recipe with as many processes as a launcher has started, if one has: they have to share the batches."""
+    started = recipe.train.model_copy(update={"processes": processes_wanted(recipe.train.processes)})
+    recipe = recipe.model_copy(update={"train": started})
+    if problems := impossible_combinations(recipe):
         raise RecipeError(problems, source="the recipe, with the processes that were started,")
+    return recipe

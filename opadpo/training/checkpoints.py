@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,22 +27,25 @@ def step_of(checkpoint: Path) -> int:
 def mark_complete(checkpoint: Path) -> None:
     """Say that everything of a checkpoint is on the disk; the marker is the last thing written."""
     fsync_tree(checkpoint)
-    sizes = {str(file.relative_to(checkpoint)): file.stat().st_size for file in _files(checkpoint)}
-    atomic_write(checkpoint / MARKER, json.dumps(sizes, indent=1, sort_keys=True))
+    files = {str(file.relative_to(checkpoint)): [file.stat().st_size, _checksum(file)] for file in _files(checkpoint)}
+    atomic_write(checkpoint / MARKER, json.dumps(files, indent=1, sort_keys=True))
 
 
 def newest_complete(run: Path) -> Path | None:
-    """The newest checkpoint with its marker and all its files in full length."""
+    """The newest checkpoint with its marker and all its files as they were written, to the last byte."""
     candidates = sorted((p for p in run.glob("checkpoint-*") if step_of(p) >= 0), key=step_of, reverse=True)
-    return next((path for path in candidates if is_complete(path)), None)
+    return next((path for path in candidates if is_complete(path, to_the_byte=True)), None)
 
 
-def is_complete(checkpoint: Path) -> bool:
-    """Whether the marker is there and every file has the length that it names."""
+def is_complete(checkpoint: Path, *, to_the_byte: bool = False) -> bool:
+    """Whether the marker is there and every file has the length that it names; `to_the_byte`: and the checksum."""
     try:
-        sizes = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
-        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError):
+        files = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
+        return all(
+            (checkpoint / name).stat().st_size == size and (not to_the_byte or _checksum(checkpoint / name) == checksum)
+            for name, (size, checksum) in files.items()
+        )
+    except (OSError, ValueError, TypeError):
         return False
 
 
@@ -86,6 +90,14 @@ def saving(folder: Path) -> Iterator[None]:
             remedy="free some space (or lower keep_checkpoints) and run the command again; it continues from the"
             " checkpoint before",
         ) from error
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while piece := file.read(2**24):
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -51,6 +51,18 @@ class TrainingExample:
         return max(len(response.ids) for response in self.responses.values())
 
 
+EMPTY = "Look at dropped.jsonl of the data set, loosen `build.filters`, and run `opadpo build` again."
+REMEDIES = {
+    **{
+        f"no_{name}_response": f"The rows have no {name} response: train on others, or make data that has them."
+        for name in ("standard", "revised", "generated")
+    },
+    "longer_than_pad_to": "Set train.opadpo.pad_to to the longest response, or to null.",
+    "longer_than_the_context": "Use shorter responses (rollout.max_new_tokens), smaller images, or another base.",
+}
+"""What to do where every row is left out, by reason."""
+
+
 class LeftOut(NamedTuple):
     """An example that cannot be trained on, and why."""
 
@@ -117,11 +129,11 @@ def prepare_examples(
             (examples if isinstance(example, TrainingExample) else left_out).append(example)  # pyright: ignore[reportArgumentType]
             task.advance()
     if not examples:
-        reasons = sorted({item.reason for item in left_out})
+        reasons = sorted({item.reason for item in left_out}, key=list(REMEDIES).index)
         raise DataError(
             "There is nothing to train on",
             seen=f"{len(left_out)} rows, all left out: {', '.join(reasons)}" if left_out else "an empty data set",
-            remedy="look at dropped.jsonl of the data set, loosen `build.filters`, and run `opadpo build` again",
+            remedy=" ".join(REMEDIES[reason] for reason in reasons) or EMPTY,
         )
     return examples, left_out
 

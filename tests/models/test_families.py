@@ -29,8 +29,8 @@ from opadpo.training.policy import fresh_adapter
 
 QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 QUESTIONS = ["What is in the picture?", "Describe the image.", "A?"]
-SIZES = [(70, 45), (31, 52), (20, 110), (118, 119), (30, 30)]
-"""Width and height: wide, high, narrow, large, square."""
+SIZES = [(70, 45), (31, 52), (20, 110), (118, 119), (30, 30), (900, 3), (1, 300)]
+"""Width and height: wide, high, narrow, large, square, and beyond what Qwen-VL's processor takes."""
 CHATML = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>A?<|im_end|>\n<|im_start|>assistant\n"
 HELPFUL = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 GOLDEN = {

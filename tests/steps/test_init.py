@@ -79,7 +79,7 @@ def test_only_what_the_new_recipe_leaves_valid_is_taken(old: Path, tmp_path: Pat
 
 
 def test_another_expert_takes_no_revisions(old: Path, tmp_path: Path) -> None:
-    result = init(tmp_path / "new", None, source=old, overrides=["revise.max_tokens=99"], progress=SilentProgress())
+    result = init(tmp_path / "new", None, source=old, overrides=["revise.temperature=0.5"], progress=SilentProgress())
     expected = {"prompts", "base.json", "rollouts", "captions/base/heldout.parquet", "evaluations/base/toy.json"}
     assert set(result.outputs) == expected
     assert not (tmp_path / "new" / "reviews.db").exists()

@@ -26,6 +26,8 @@ def test_the_newest_complete_one(tmp_path):
     (cut / "weights").write_bytes(b"x" * 50)
     checkpoint(tmp_path, 30, complete=False)
     (tmp_path / "checkpoint-x").mkdir()
+    rotten = checkpoint(tmp_path, 15)
+    (rotten / "weights").write_bytes(b"x" * 99 + b"y")
     assert newest_complete(tmp_path) == ten
     clear_torn(tmp_path, after=10)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-9"]

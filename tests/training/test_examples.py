@@ -99,8 +99,10 @@ def test_too_long_rows_are_listed_and_never_cut(workspace, processing, rows):
     examples, left_out = prepare(workspace, processing, [medium, rows[1]], longest=30)
     assert len(examples) == 1
     assert [(item.example_id, item.reason) for item in left_out] == [(rows[0]["example_id"], "longer_than_pad_to")]
-    with pytest.raises(DataError, match="nothing to train on"):
+    with pytest.raises(DataError, match=r"nothing to train on(.|\n)*rollout\.max_new_tokens"):
         prepare(workspace, processing, rows, context=20)
+    with pytest.raises(DataError, match=r"longer_than_pad_to(.|\n)*train\.opadpo\.pad_to"):
+        prepare(workspace, processing, rows, longest=1)
     with pytest.raises(DataError, match="an empty data set"):
         prepare(workspace, processing, [])
 

@@ -377,3 +377,28 @@ def test_mistakes_are_told_before_anything_starts(trainable, tmp_path):
         run(workspace, "busy")
     with pytest.raises(DataError, match="eval_share"):
         run(trainable.open("train.opadpo.eval_share=0.99"), "all-held")
+
+
+def test_a_run_of_other_settings_begins_anew_and_says_why(trainable):
+    shared = ["train.opadpo.reference=on_the_fly", "train.opadpo.save_steps=1"]
+    workspace = trainable.open(*shared)
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace, "other", progress=StopAt(3, interrupt))
+    progress = SilentProgress()
+    result = run(trainable.open(*shared, "train.opadpo.learning_rate=0.02"), "other", progress=progress)
+    assert result.counts["resumed_from"] == 0
+    (told,) = [message for message in progress.messages if "from the beginning" in message]
+    assert "learning_rate was 0.01, is now 0.02" in told
+
+
+def test_a_launcher_s_processes_share_the_memory(trainable, monkeypatch):
+    from opadpo.steps import train as step
+
+    seen = []
+    monkeypatch.setattr(step, "processes_wanted", lambda configured: 2 * configured)
+    monkeypatch.setattr(step, "_carry_out", lambda job, progress: seen.append(job.recipe) or interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run(trainable.open("train.opadpo.micro_batch_size=2"), "launched-memory")
+    assert seen[0].train.processes == 2
+    with pytest.raises(UserError, match="with the processes that were started"):
+        run(trainable.open("train.opadpo.batch_size=3", "train.opadpo.micro_batch_size=3"), "launched-odd")

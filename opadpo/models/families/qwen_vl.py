@@ -15,6 +15,10 @@ HELPFUL = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 """The system prompt that the chat templates of Qwen2-VL and Qwen2.5-VL put before a conversation without one."""
 
 
+LONGEST = 200
+"""Times that an image may be longer than wide (`smart_resize` of transformers)."""
+
+
 class QwenVL(Family):
     """A Qwen-VL model. `pixel_values` (patches, values of a patch), in the order in which the model merges them."""
 
@@ -29,7 +33,13 @@ class QwenVL(Family):
     )
 
     def image_inputs(self, processing: Processing, image: "Image", aspect: Aspect) -> "dict[str, Tensor]":
-        """`pixel_values` (patches, values of a patch) and `image_grid_thw` (3,): frames, rows, columns."""
+        """`pixel_values` (patches, values of a patch) and `image_grid_thw` (3,): frames, rows, columns.
+
+        The processor refuses images that are 200 times as long as they are wide; ours are made a little wider.
+        """
+        least = -(-max(image.size) // LONGEST)
+        if min(image.size) < least:
+            image = image.resize((max(image.width, least), max(image.height, least)))
         batch = processing.image_processor(image, return_tensors="pt")
         return {**batch, "image_grid_thw": batch["image_grid_thw"][0]}
 
