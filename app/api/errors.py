@@ -57,6 +57,12 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
+    if first["loc"][0] == "query":
+        name = str(first["loc"][1]) if len(first["loc"]) > 1 else "query"
+        seen = f"{name}={_short(first.get('input'))}"
+        return problem(
+            422, f"The address asks for a {name} that there is not", seen, "clear the filters", sentence=None
+        )
     place = next((p for p, name in zip(first["loc"][2:], first["loc"][1:], strict=False) if name == "sentences"), None)
     return problem(
         422,

@@ -186,7 +186,7 @@ class Catalogue:
         if store.mark() == view.columns.mark:
             return view
         connection = self._connection()
-        mark = index.update(connection, store, view.columns.mark)
+        mark = index.update(connection, store, view.columns.mark, self.workspace.recipe.build.adjudicators)
         old = view.columns
         names = {name: {label: code for code, label in enumerate(old.names[name])} for name in _CODED}
         values = {name: column.copy() for name, column in old.values.items()}

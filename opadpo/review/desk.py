@@ -21,6 +21,7 @@ from opadpo.review.messages import (
     CommitIn,
     Committed,
     DeskRecord,
+    Disagreement,
     DraftIn,
     HandedOut,
     OwnDraft,
@@ -32,12 +33,13 @@ from opadpo.review.messages import (
 )
 from opadpo.review.places import Draft
 from opadpo.review.store import Mark, StaleEdit
+from opadpo.review.verdicts import verdicts
 from opadpo.workspace import Workspace
 
 STATUS = {"accept": "done", "reject": "rejected", "flag": "flagged"}
 EXCERPT = 300
 MAX_PAGE = 200
-_OPEN = DECISIONS.index("open")
+_OPEN, _DISAGREED = DECISIONS.index("open"), DECISIONS.index("disagreed")
 
 
 class Look(NamedTuple):
@@ -182,7 +184,8 @@ class Desk:
         kept = self.catalogue.store.commit(revision, seq=sent.seq)
         look = self.look(reviewer, filters)
         # Where the reviewer was is a place in the order from before: new scores may have moved the record.
-        following = self._hand_out(look, self._work(before, rollout_id), before.columns.mark)
+        work = self._work(before, rollout_id) if sent.go_on else []
+        following = self._hand_out(look, work, before.columns.mark)
         upcoming = next(self._free(look, following.rollout_id), None) if following.rollout_id else None
         return self._committed(look, rollout_id, kept, following, upcoming)
 
@@ -289,6 +292,7 @@ class Desk:
             sentences=editing.starting_point(rollout["response"], current),
             state=state_name(int(found.states[place])),
             in_review_by=sorted(at),
+            disagree=self._disagree(look, place, current),
             draft=_own_draft(draft),
             draft_seq=draft.seq if draft else 0,
             history=_steps(history, dossier.withdrawn),
@@ -298,6 +302,17 @@ class Desk:
             next=columns.ids[after] if after is not None else None,
             progress=_progress(look),
         )
+
+    def _disagree(self, look: Look, place: int, current: Revision | None) -> Disagreement | None:
+        """Who decided differently about a record, and whether this reviewer can settle it."""
+        if current is None or look.columns["decision"][place] != _DISAGREED:
+            return None
+        judges = self.catalogue.workspace.recipe.build.adjudicators
+        verdict = verdicts(self.catalogue.store, judges, among=[current.rollout_id]).get(current.rollout_id)
+        if verdict is None or verdict.how != "disagreed":
+            return None
+        me = look.reader.name
+        return Disagreement(people=verdict.people, settles=me != current.author or me in judges)
 
     def _committed(
         self, look: Look, rollout_id: str, kept: Revision, following: HandedOut, upcoming: str | None

@@ -12,10 +12,9 @@ from opadpo.records import ErrorType, FinishReason
 from opadpo.review.index import DECISIONS, DEGENERATE, ERRORS, FINISHES, UNREVISED
 from opadpo.review.store import Mark
 
-RecordState = Literal["open", "draft", "accepted", "flagged", "rejected"]
+RecordState = Literal["open", "draft", "accepted", "flagged", "rejected", "disagreed"]
 Sort = Literal["queue", "lowest_score", "longest", "shortest", "sampled", "newest"]
 
-STATES: tuple[RecordState, ...] = ("open", "draft", "accepted", "flagged", "rejected")
 DRAFT = len(DECISIONS)
 """Code of `draft` in a column of states; the others are places in `DECISIONS`."""
 
@@ -43,7 +42,7 @@ class Filters(BaseModel):
     """The record's lowest score; 5 where it has not been revised."""
     error_type: list[ErrorType] = Field(default=[], max_length=3)
     """Among the changed sentences."""
-    state: list[RecordState] = Field(default=[], max_length=5)
+    state: list[RecordState] = Field(default=[], max_length=6)
     """Where its review stands."""
     finish: list[FinishReason] = Field(default=[], max_length=2)
     """How the response ended."""

@@ -6,7 +6,7 @@ It is a cache. It may be deleted at any time; whoever needs it next makes it aga
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,21 +14,26 @@ from typing import Any, Literal, NamedTuple
 from filelock import FileLock
 
 from opadpo.errors import NotFound, disk_errors
+from opadpo.hashing import digest
 from opadpo.records import Rollout
 from opadpo.review.store import Mark, ReviewStore
+from opadpo.review.verdicts import verdicts
 from opadpo.tables import iter_prompts, iter_rollouts
 from opadpo.text.filters import FILTERS
 from opadpo.text.sentences import split_sentences
 from opadpo.workspace import Workspace
 
 INDEX_FILE = "review-index.db"
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the tables below change."""
 
 UNREVISED = 5
 """In place of the lowest score where there is no revision."""
 
-DECISIONS: tuple[Literal["open", "accepted", "flagged", "rejected"], ...] = ("open", "accepted", "flagged", "rejected")
+Decision = Literal["open", "accepted", "flagged", "rejected", "disagreed"]
+DECISIONS: tuple[Decision, ...] = ("open", "accepted", "flagged", "rejected", "disagreed")
+"""What the revision in force says; `disagreed` where people decided differently and nobody has settled it."""
+_SAID: dict[str, Decision] = {"flagged": "flagged", "rejected": "rejected"}
 FINISHES = ("stop", "length")
 ERRORS = ("correct", "image_recognition_error", "language_comprehension_error")
 DEGENERATE = tuple(FILTERS)
@@ -77,7 +82,8 @@ def index_path(workspace: Workspace) -> Path:
 
 def fingerprint(workspace: Workspace) -> str:
     """Identifies the artefacts that an index is made from."""
-    return f"{FORMAT} {workspace.fingerprint('prompts')} {workspace.fingerprint('rollouts')}"
+    judges = digest(sorted(workspace.recipe.build.adjudicators))
+    return f"{FORMAT} {workspace.fingerprint('prompts')} {workspace.fingerprint('rollouts')} {judges}"
 
 
 def ensure(workspace: Workspace, store: ReviewStore | None) -> None:
@@ -106,7 +112,7 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def update(connection: sqlite3.Connection, store: ReviewStore, seen: Mark) -> Mark:
+def update(connection: sqlite3.Connection, store: ReviewStore, seen: Mark, adjudicators: Collection[str]) -> Mark:
     """Take over what was decided since the index was last brought up to date; returns how far it goes now."""
     now = store.mark()
     if now == seen:
@@ -117,9 +123,10 @@ def update(connection: sqlite3.Connection, store: ReviewStore, seen: Mark) -> Ma
         if held.number <= now.number and held.withdrawals <= now.withdrawals and held != now:
             changed = store.changed_since(held)
             currents = {body["rollout_id"]: body for body in store.iter_current_data(held)}
+            disagreed = _disagreed(store, adjudicators, changed)
             stamp = connection.execute("SELECT max(stamp) + 1 FROM facts").fetchone()[0] or 1
             for rollout_id in changed:
-                _judge(connection, rollout_id, currents.get(rollout_id), stamp)
+                _judge(connection, rollout_id, currents.get(rollout_id), stamp, rollout_id in disagreed)
             _write_mark(connection, now)
             held = now
         connection.execute("COMMIT")
@@ -209,8 +216,9 @@ def _fill(workspace: Workspace, store: ReviewStore | None, connection: sqlite3.C
         mark = store.mark() if store else Mark()
         questions = _add_prompts(workspace, connection)
         _add_rollouts(workspace, connection, questions)
+        disagreed = _disagreed(store, workspace.recipe.build.adjudicators) if store else set()
         for body in store.iter_current_data() if store else ():
-            _judge(connection, body["rollout_id"], body, 0)
+            _judge(connection, body["rollout_id"], body, 0, body["rollout_id"] in disagreed)
         _write_mark(connection, mark)
         connection.execute("COMMIT")
     except BaseException:
@@ -277,25 +285,33 @@ def _degenerate(response: str) -> int:
     return sum(1 << bit for bit, name in enumerate(DEGENERATE) if FILTERS[name](response))
 
 
-def _judge(connection: sqlite3.Connection, rollout_id: str, revision: Mapping[str, Any] | None, stamp: int) -> None:
+def _disagreed(store: ReviewStore, adjudicators: Collection[str], among: Collection[str] | None = None) -> set[str]:
+    """Rollouts about which people decided differently, as `build` sees it."""
+    found = verdicts(store, adjudicators, among=among)
+    return {rollout_id for rollout_id, verdict in found.items() if verdict.how == "disagreed"}
+
+
+def _judge(
+    connection: sqlite3.Connection, rollout_id: str, revision: Mapping[str, Any] | None, stamp: int, disagreed: bool
+) -> None:
     """Enter the revision in force of a rollout, or that there is none (any more)."""
     row = connection.execute("SELECT place, said FROM facts WHERE rollout_id = ?", (rollout_id,)).fetchone()
     if row is None:
         return
     place, said = row
-    verdict = _verdict(revision) if revision else Verdict(said, UNREVISED, 0, 0, "", 0.0, None, "[]")
+    verdict = _verdict(revision, disagreed) if revision else Verdict(said, UNREVISED, 0, 0, "", 0.0, None, "[]")
     names = ", ".join(f"{name} = ?" for name in Verdict._fields)
     connection.execute(f"UPDATE facts SET {names}, stamp = ? WHERE place = ?", (*verdict, stamp, place))
     revised = revision["text"].casefold() if revision else None
     connection.execute("UPDATE texts SET revised = ? WHERE place = ?", (revised, place))
 
 
-def _verdict(revision: Mapping[str, Any]) -> Verdict:
+def _verdict(revision: Mapping[str, Any], disagreed: bool) -> Verdict:
     sentences = revision["sentences"]
     scores = [sentence["score"] for sentence in sentences]
     errors = {ERRORS.index(s["error_type"]) for s in sentences if s["kind"] in ("edited", "deleted")}
     human = revision["author_kind"] == "human"
-    decision = {"flagged": "flagged", "rejected": "rejected"}.get(revision["status"], "accepted") if human else "open"
+    decision: Decision = "disagreed" if disagreed else _SAID.get(revision["status"], "accepted") if human else "open"
     return Verdict(
         len(sentences),
         min((score for score in scores if score is not None), default=UNREVISED),

@@ -45,6 +45,8 @@ class CommitIn(Model):
     """Why; needed to reject or flag."""
     seq: int = Field(default=0, ge=0, lt=2**53)
     """Number of the last draft that was sent."""
+    go_on: bool = True
+    """Whether the next record is handed out, and so claimed."""
 
 
 class Saved(Model):
@@ -157,6 +159,15 @@ class Page(Model):
     """tokens, sentences -> median over the records that match; empty where none does."""
 
 
+class Disagreement(Model):
+    """People decided differently about a record, each without the other's decision in front."""
+
+    people: list[str]
+    """Who."""
+    settles: bool
+    """Whether a decision of this reviewer settles it: not if the newest of those is their own."""
+
+
 class DeskRecord(Model):
     """Everything that the desk shows of a record."""
 
@@ -178,6 +189,8 @@ class DeskRecord(Model):
     """Where its review stands."""
     in_review_by: list[str]
     """Others who have it open or have a draft."""
+    disagree: Disagreement | None
+    """Set where people decided differently and nobody has settled it: training leaves the record out."""
     draft: OwnDraft | None
     """The reviewer's own; stale if it starts from another revision than `base_revision_id`."""
     draft_seq: int

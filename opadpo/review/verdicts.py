@@ -43,8 +43,11 @@ class Act(NamedTuple):
     """Number of its withdrawal."""
 
 
-def verdicts(store: ReviewStore, adjudicators: Collection[str] = ()) -> dict[str, Verdict]:
-    """The verdict on every record that a person has reviewed, from one state of the store.
+def verdicts(
+    store: ReviewStore, adjudicators: Collection[str] = (), *, among: Collection[str] | None = None
+) -> dict[str, Verdict]:
+    """The verdict on every record that a person has reviewed (of those in `among`, if given), from one state of the
+    store.
 
     In this order: the newest decision (not a flag) by one of the `adjudicators`; the newest revision that builds on
     another person's; what all who looked on their own agree about.
@@ -52,7 +55,7 @@ def verdicts(store: ReviewStore, adjudicators: Collection[str] = ()) -> dict[str
     found: dict[str, Verdict] = {}
     several: dict[str, list[Act]] = {}
     with store.database.reading() as connection:
-        for rollout_id, acts in reviewed(connection):
+        for rollout_id, acts in reviewed(connection, among):
             decisive = _adjudication(acts, adjudicators)
             alone = independent(acts)
             if decisive is not None:
@@ -123,15 +126,19 @@ def _substance(body: dict[str, Any]) -> tuple[Any, ...]:
     return ("done", body["text"], *told)
 
 
-def reviewed(connection: Connection) -> Iterator[tuple[str, list[Act]]]:
+def reviewed(connection: Connection, among: Collection[str] | None = None) -> Iterator[tuple[str, list[Act]]]:
     """(rollout id, its revisions without their texts, oldest first) of every record that a person's revision is
-    about, one that stands."""
+    about, one that stands; of those in `among` only, if given."""
     gone = withdrawals.c.revision_id == revisions.c.revision_id
     by_people = (
         select(revisions.c.rollout_id)
         .outerjoin(withdrawals, gone)
         .where(revisions.c.author_kind == "human", withdrawals.c.number.is_(None))
     )
+    # A database takes so many parameters and no more; of many records it reads all, and the rest is left out here.
+    few = among if among is not None and len(among) <= _CHUNK else None
+    if few is not None:
+        by_people = by_people.where(revisions.c.rollout_id.in_(few))
     query = (
         select(*[revisions.c[name] for name in Act._fields[:-1]], withdrawals.c.number)
         .outerjoin(withdrawals, gone)
@@ -140,7 +147,8 @@ def reviewed(connection: Connection) -> Iterator[tuple[str, list[Act]]]:
     )
     rows = connection.execution_options(yield_per=_CHUNK).execute(query)
     for rollout_id, acts in groupby((Act(*row) for row in rows), key=lambda act: act.rollout_id):
-        yield rollout_id, list(acts)
+        if among is None or rollout_id in among:
+            yield rollout_id, list(acts)
 
 
 def bodies_of(connection: Connection, acts: Sequence[Act]) -> dict[str, dict[str, Any]]:

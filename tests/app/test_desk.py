@@ -14,6 +14,8 @@ from filled_workspace import HOSTILE
 from playwright.sync_api import Browser, Page, expect
 
 from app import docs, files
+from opadpo.records import Revision
+from opadpo.review.store import ReviewStore
 from opadpo.text.worddiff import word_diff
 
 pytestmark = pytest.mark.browser
@@ -422,9 +424,9 @@ def test_empty_states_say_what_to_do_next(page: Page, desk):
 def test_filters_and_search_live_in_the_address(page: Page, desk):
     visit(page, desk.records[15])
     page.keyboard.press(";")
-    page.get_by_role("dialog", name="Filters").get_by_label("cut at the limit").check()
+    page.get_by_role("dialog", name="Filters").get_by_label("Cut at limit").check()
     page.get_by_role("button", name="Apply").click()
-    chip = page.get_by_role("button", name="Filter: Finish cut at the limit. Remove")
+    chip = page.get_by_role("button", name="Filter: Finish: Cut at limit. Remove")
     expect(chip).to_be_visible()
     expect(page.locator(".d-facts")).to_contain_text("cut at the limit")
     assert "finish=length" in page.url
@@ -450,3 +452,40 @@ def test_the_desks_files_are_kept_by_the_browser_until_they_change(page: Page):
 def test_the_page_on_reviewing_is_up_to_date():
     text = docs.PAGE.read_text(encoding="utf-8")
     assert docs.page(text) == text, "run `make docs`"
+
+
+def test_people_who_decided_differently_are_a_queue_of_their_own(page: Page, desk):
+    name = desk.records[33]
+    with ReviewStore.of(desk.workspace) as store:
+        expert = store.history(name)[0]
+        said = {**expert.model_dump(exclude={"revision_id", "created_at"}), "author_kind": "human"}
+        said["parent_revision_id"] = expert.revision_id
+        store.append([Revision.create(**{**said, "author": "Ana", "status": "rejected", "note": "blurred"})])
+        store.append([Revision.create(**{**said, "author": "Jonas"})])
+    visit(page, desk.records[12])
+    page.get_by_label("Queue", exact=True).select_option(label="Reviewers disagree")
+    expect(page.locator(".d-standing")).to_have_text("Ana and Jonas disagree: what you decide counts")
+    assert page.request.get(f"/api/review/records/{name}").json()["state"] == "disagreed"
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".d-blank")).to_contain_text("last record of the list")
+    assert page.request.get(f"/api/review/records/{name}").json()["state"] == "accepted"
+    assert page.request.post("/api/review/undo", data={}).status == 200
+
+
+def test_a_word_on_what_happened_does_not_lie_over_what_is_opened_next(page: Page, desk):
+    visit(page, desk.records[14])
+    page.keyboard.press("l")
+    expect(page.locator(".d-toast")).to_be_visible()
+    page.keyboard.press("f")
+    expect(page.get_by_role("dialog", name="Flag with a note")).to_be_visible()
+    expect(page.locator(".d-toast")).to_have_count(0)
+
+
+def test_nothing_of_the_image_is_behind_its_controls(page: Page, desk):
+    visit(page, desk.records[14])
+    page.keyboard.press("+")
+    stage, controls, size = (page.locator(name).bounding_box() for name in (".d-stage", ".d-zoom", ".d-size"))
+    assert stage
+    assert controls
+    assert size
+    assert stage["y"] + stage["height"] <= min(controls["y"], size["y"])

@@ -26,7 +26,7 @@ def page(browser: Browser, desk) -> Iterator[Page]:
     page = context.new_page()
     page.set_default_timeout(15_000)
     seen: list[str] = []
-    missing = re.compile("status of 404")
+    missing = re.compile("status of (404|422)")
     page.on("console", lambda m: seen.append(m.text) if m.type == "error" and not missing.search(m.text) else None)
     page.on("pageerror", lambda error: seen.append(str(error)))
     page.on("request", lambda r: None if r.url.startswith((desk.app.url, "data:", "blob:")) else seen.append(r.url))
@@ -198,3 +198,35 @@ def test_accessible(page: Page, desk, scheme):
         expect(page.locator(".r-sentences li, .r-table, .d-blank h2").locator("visible=true").first).to_be_visible()
         found = Axe().run(page, context="#desk").response["violations"]
         assert [(v["id"], [n["target"] for n in v["nodes"]][:3]) for v in found if v["impact"] != "minor"] == []
+
+
+def test_a_record_is_flagged_where_it_is(page: Page, desk):
+    visit(page, f"?record={desk.records[30]}")
+    page.locator(".r-foot").wait_for()
+    page.keyboard.press("f")
+    page.keyboard.type("whose hand is it?")
+    page.keyboard.press("Enter")
+    expect(page.locator(".r-foot .d-tag")).to_have_text("Flagged")
+    expect(page.locator(".r-drawer")).to_contain_text("flagged")
+    found = known(page, state="flagged")
+    assert [item["rollout_id"] for item in found["items"]] == [desk.records[30]]
+    assert known(page, state="draft")["total"] == 0
+    assert page.request.post("/api/review/undo", data={}).status == 200
+
+
+def test_a_draft_is_not_thrown_away_for_a_flag(page: Page, desk):
+    name = desk.records[31]
+    draft = {"base_revision_id": None, "sentences": [], "note": "", "seq": 1}
+    assert page.request.put(f"/api/review/records/{name}/draft", data=draft).status == 200
+    visit(page, f"?record={name}")
+    page.get_by_role("button", name="Flag").click()
+    page.wait_for_url(re.compile(f"/review.record={name}"))
+    assert page.request.delete(f"/api/review/records/{name}/draft").status == 200
+
+
+def test_an_address_with_a_filter_that_there_is_not_leads_back(page: Page):
+    page.goto("/rollouts?score=banana")
+    expect(page.locator(".d-blank")).to_contain_text("The address asks for a score that there is not")
+    page.get_by_role("button", name="Clear filters").click()
+    expect(page.locator("[data-record]").first).to_be_visible()
+    assert "score" not in query(page)

@@ -1,17 +1,19 @@
 """The desk over both kinds of store, and two servers on one workspace."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filled_workspace import COUNT, fill
 
 from opadpo.errors import WorkspaceError
 from opadpo.recipe import preset_text
+from opadpo.records import Revision
 from opadpo.review.desk import Desk
 from opadpo.review.filters import Filters
 from opadpo.review.index import index_path
 from opadpo.review.messages import CommitIn, DeskRecord, DraftIn
-from opadpo.review.store import StaleEdit
+from opadpo.review.store import ReviewStore, StaleEdit
 from opadpo.workspace import Workspace
 
 ALL = Filters()
@@ -73,6 +75,49 @@ def test_the_queue_ends_and_decided_records_are_gone_through_once(workspace: Wor
     while seen[-1] is not None:
         seen.append(desk.hand_out("anna", again, seen[-1]).rollout_id)
     assert len(set(seen)) == len(seen) == COUNT + 1
+
+
+def reject(record: DeskRecord, **fields: Any) -> CommitIn:
+    return CommitIn(base_revision_id=record.base_revision_id, action="reject", note="blurred", **fields)
+
+
+def test_people_who_decided_differently_are_shown_and_somebody_else_settles_it(workspace: Workspace) -> None:
+    desk = Desk(workspace)
+    record = handed(desk, "anna")
+    name = record.rollout["rollout_id"]
+    disputed = Filters(state=["disagreed"])
+    desk.commit("anna", name, reject(record), ALL)
+    assert desk.record("anna", name, ALL).disagree is None
+    with ReviewStore.of(workspace) as store:  # as an import brings it from a copy of the workspace
+        accepted = store.history(name)[0].model_dump(exclude={"revision_id", "created_at", "parent_revision_id"})
+        parent = record.base_revision_id
+        human = {"author_kind": "human", "author": "ben", "status": "done", "parent_revision_id": parent}
+        store.append([Revision.create(**{**accepted, **human})])
+    assert [card.rollout_id for card in desk.page("cleo", disputed).items] == [name]
+    shown = {reader: desk.record(reader, name, ALL) for reader in ("anna", "ben", "cleo")}
+    assert {one.state for one in shown.values()} == {"disagreed"}
+    assert {reader: one.disagree and one.disagree.settles for reader, one in shown.items()} == {
+        "anna": True, "ben": False, "cleo": True,
+    }  # fmt: skip
+    assert shown["cleo"].disagree is not None
+    assert shown["cleo"].disagree.people == ["anna", "ben"]
+    index_path(workspace).unlink()
+    assert Desk(workspace).page("cleo", disputed).total == 1
+    judge = Desk(Workspace.open(workspace.root, ["build.adjudicators=[anna]"]))
+    assert judge.page("cleo", disputed).total == 0
+    handed_out = desk.hand_out("cleo", disputed, None).record
+    assert handed_out is not None
+    answer = desk.commit("cleo", name, accept(handed_out), disputed)
+    assert (answer.state, answer.next) == ("accepted", None)
+    assert desk.page("cleo", disputed).total == 0
+
+
+def test_a_decision_in_passing_hands_out_and_claims_nothing(workspace: Workspace) -> None:
+    desk = Desk(workspace)
+    record = handed(desk, "anna")
+    answer = desk.commit("anna", record.rollout["rollout_id"], reject(record, go_on=False), ALL)
+    assert (answer.state, answer.next, answer.record, answer.upcoming) == ("rejected", None, None, None)
+    assert desk.page("ben", Filters(state=["draft"])).total == 0
 
 
 def test_a_damaged_index_is_made_again_and_damaged_rollouts_are_told(workspace: Workspace) -> None:

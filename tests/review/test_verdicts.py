@@ -56,6 +56,12 @@ def test_people_who_looked_on_their_own_must_agree(opener: Callable[[], ReviewSt
         assert verdict(store, settled) == Verdict("adjudicated", settled.revision_id, "done", ["ben"])
         assert verdict(store, by=("ann",)) == Verdict("adjudicated", ann.revision_id, "done", ["ann"])
         assert review_counts(store)["unresolved"] == 0
+        assert (
+            list(verdicts(store, among=["r-1"]))
+            == list(verdicts(store, among=[f"r-{i}" for i in range(600)]))
+            == ["r-1"]
+        )
+        assert verdicts(store, among=["r-2"]) == {}
 
 
 @pytest.fixture

@@ -4,11 +4,15 @@ const BASE = "/api/review";
 const PATIENCE = 20_000;
 const KEPT = 8;
 
-/** A call that did not succeed. `offline` if no answer came, or none that means anything. */
+const capital = (text) => text.replace(/^[a-z]/, (letter) => letter.toUpperCase());
+
+/** A call that did not succeed; `more` is what was seen and what to do, `told` what is wrong and what to do. `offline` if no answer came, or none that means anything. */
 export class Trouble extends Error {
   constructor(status, body) {
     const { what, seen, remedy } = body?.error ?? {};
     super(what ?? "The server does not answer.");
+    this.more = [seen, remedy && capital(remedy)].filter(Boolean).join(". ");
+    this.told = [this.message.replace(/[.]$/, ""), remedy && capital(remedy)].filter(Boolean).join(". ");
     Object.assign(this, { status, body, what: this.message, seen: seen ?? "", remedy: remedy ?? "", offline: !what });
   }
 }

@@ -5,7 +5,7 @@ import { h, icon, number, scoreChip, sr } from "./dom.js";
 
 const STATES = {
   open: ["circle", "To review", ""], draft: ["pen", "In review", ""], accepted: ["ok", "Accepted", "good"],
-  flagged: ["flag", "Flagged", "warn"], rejected: ["no", "Rejected", "bad"],
+  flagged: ["flag", "Flagged", "warn"], rejected: ["no", "Rejected", "bad"], disagreed: ["alert", "Disagreed", "warn"],
 };
 const CHIPS = 10;
 /** A picture longer than this times its width, or wider, is shown whole, not filling its place. */

@@ -24,9 +24,10 @@ export class Drawer {
     );
     this.body = h("div", { class: "r-body", tabindex: "0", role: "region", "aria-label": "Contents of the record" });
     this.review = h("a", { class: "d-btn primary", title: "Review (R)" }, "Review this record");
+    this.flag = button("Flag", () => page.flag(), { title: "Flag with a note (F)", "aria-haspopup": "dialog", "aria-expanded": "false" });
     this.state = h("span", { class: "r-state" });
     this.place = h("span", { class: "d-muted d-num" });
-    this.foot = h("div", { class: "r-foot" }, this.review, this.state, h("span", { class: "d-grow" }), this.place);
+    this.foot = h("div", { class: "r-foot" }, this.review, this.flag, this.state, h("span", { class: "d-grow" }), this.place);
     this.node = h("section", { class: "r-drawer", "aria-label": "Record", hidden: true }, head, this.body, this.foot);
   }
 
@@ -58,7 +59,7 @@ export class Drawer {
   /** Say why there is nothing to show. */
   fail(id, trouble) {
     this.begin(id, null);
-    this.body.replaceChildren(h("h3", {}, trouble.what), h("p", { class: "d-muted" }, [trouble.seen, trouble.remedy].filter(Boolean).join(". ")));
+    this.body.replaceChildren(h("h3", {}, trouble.what), h("p", { class: "d-muted" }, trouble.more));
   }
 
   begin(id, record) {

@@ -1,18 +1,24 @@
 // Which records are asked for, and in which order: it all lives in the page's address.
 
 export const NAMES = {
-  text: "Text", source: "Source", model: "Model", score: "Lowest score", error_type: "Error", state: "State",
-  finish: "Finish", min_tokens: "At least", max_tokens: "At most", degenerate: "Degenerate text",
+  text: "Text", source: "Source", model: "Model", score: "Lowest score", error_type: "Error type", state: "Review",
+  finish: "Finish", min_tokens: "At least", max_tokens: "At most", degenerate: "Text",
 };
 const WORDS = {
-  image_recognition_error: "image", language_comprehension_error: "language", stop: "finished", length: "cut at the limit",
-  draft: "in review", 5: "not revised",
+  state: { open: "To review", draft: "In review", accepted: "Accepted", flagged: "Flagged", rejected: "Rejected", disagreed: "Reviewers disagree" },
+  error_type: { image_recognition_error: "Image recognition", language_comprehension_error: "Language", correct: "Correct" },
+  finish: { stop: "Finished", length: "Cut at limit" },
+  degenerate: { repeated_last_sentence: "Repeats its last sentence", repeated_last_word: "Repeats its last word" },
+  score: { 5: "Not revised" },
 };
 /** Filters of which several values may be chosen. */
 export const GROUPS = ["score", "state", "error_type", "finish", "degenerate", "source", "model"];
 export const SORT = "sort";
 
-export const wordFor = (value) => WORDS[value] ?? String(value).replaceAll("_", " ");
+/** A value of a filter in words. */
+export const wordFor = (name, value) => WORDS[name]?.[value] ?? (name === "model" ? String(value).replace(/@\w+/, "") : String(value));
+/** The values of a filter that stand in an order of their own. */
+export const orderOf = (name) => Object.keys(WORDS[name] ?? {});
 
 /** The filters in an address, with its order; `sort` where it names none. */
 export function filtersOf(address, sort = "queue") {

@@ -77,6 +77,7 @@ export class Foot {
   /** Reasons to leave the record out of training; 1 to 6 choose one at once. */
   rejecting() {
     if (Panel.open?.anchor === this.reject) return Panel.open.close();
+    this.desk.notes.clear();
     const { reasons } = this.guide;
     const choose = (position) => {
       if (position < reasons.length - 1) return finish(reasons[position]);
@@ -103,6 +104,7 @@ export class Foot {
   /** A note for whoever looks again. */
   flagging() {
     if (Panel.open?.anchor === this.flag) return Panel.open.close();
+    this.desk.notes.clear();
     const finish = (note) => {
       panel.close(false);
       this.desk.decide("flag", note);
@@ -112,7 +114,8 @@ export class Foot {
   }
 }
 
-function noteForm(label, verb, finish) {
+/** A line of text and a button that sends it; `finish(text)` is called with what was written. */
+export function noteForm(label, verb, finish) {
   const input = h("input", { class: "d-small", "aria-label": label, placeholder: label, maxlength: "2000", autocomplete: "off", required: true, dir: "auto" });
   const send = (event) => {
     event?.preventDefault();

@@ -56,7 +56,7 @@ class Desk extends RecordActions {
     if (status.state === "offline" && this.told !== "offline") {
       const { trouble } = status;
       if (trouble.offline) this.say("Offline. Your work is kept in this browser.");
-      else this.toast(`Not saved on the server: ${trouble.what} ${trouble.remedy}`, true);
+      else this.toast(`Not saved on the server: ${trouble.told}`, true);
     }
     if (status.state === "saved" && this.told === "offline") this.say("Saved again.");
     if (status.state !== "saving") this.told = status.state;
@@ -94,7 +94,7 @@ class Desk extends RecordActions {
     if (this.record || !again) return this.refused(trouble);
     const home = () => this.refilter(new URLSearchParams({ sort: "queue" }));
     if (trouble.offline) return this.empty("The server does not answer", "Nothing is lost: what you wrote is kept in this browser.", "Try again", again);
-    return this.empty(trouble.what, [trouble.seen, trouble.remedy].filter(Boolean).join(". "), "Go to my queue", home);
+    return this.empty(trouble.what, trouble.more, "Go to my queue", home);
   }
 
   guidelines() {

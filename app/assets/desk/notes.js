@@ -14,6 +14,11 @@ export class Notes {
     this.live.textContent = text;
   }
 
+  /** Take the toasts away: they would lie over what is opened now. */
+  clear() {
+    this.toasts.replaceChildren();
+  }
+
   /** A word that lies above the page and goes by itself. */
   toast(text, alarm = false) {
     const node = h("div", { class: alarm ? "d-toast alarm" : "d-toast" }, text);

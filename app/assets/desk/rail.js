@@ -1,19 +1,8 @@
 // The filters beside the list of rollouts, each value with the number of records that it would leave.
 
 import { button, h, number, scoreChip, sr } from "./dom.js";
-import { GROUPS, SORT, countOf, wordFor } from "./filters.js";
+import { GROUPS, NAMES, SORT, countOf, orderOf, wordFor } from "./filters.js";
 
-const TITLES = {
-  score: "Lowest score", state: "Review", error_type: "Error type", finish: "Finish", degenerate: "Text",
-  source: "Source", model: "Model",
-};
-const WORDS = {
-  state: { open: "To review", draft: "In review", accepted: "Accepted", flagged: "Flagged", rejected: "Rejected" },
-  error_type: { image_recognition_error: "Image recognition", language_comprehension_error: "Language", correct: "Correct" },
-  finish: { stop: "Finished", length: "Cut at limit" },
-  degenerate: { repeated_last_sentence: "Repeats its last sentence", repeated_last_word: "Repeats its last word" },
-  score: { 5: "Not revised" },
-};
 /** Groups with fewer values than this say nothing. */
 const LEAST = { source: 2, model: 2 };
 /** Values shown of one group, the most frequent first. */
@@ -26,7 +15,7 @@ export class Rail {
     this.change = change;
     this.options = new Map();
     this.clear = button("Clear", () => this.change(new URLSearchParams({ sort: this.filters.get(SORT) })), { small: true, quiet: true });
-    this.groups = new Map(GROUPS.map((name) => [name, h("fieldset", { hidden: true }, h("legend", {}, TITLES[name]))]));
+    this.groups = new Map(GROUPS.map((name) => [name, h("fieldset", { hidden: true }, h("legend", {}, NAMES[name]))]));
     this.least = this.bound("min_tokens", "At least this many tokens", "from");
     this.most = this.bound("max_tokens", "At most this many tokens", "to");
     const length = h("fieldset", {}, h("legend", {}, "Length in tokens"), h("span", { class: "d-range" }, this.least, "to", this.most));
@@ -51,7 +40,7 @@ export class Rail {
     const chosen = this.filters.getAll(name);
     if (counts) {
       const values = Object.entries(counts).filter(([value, count]) => name !== "error_type" || value !== "correct" || count);
-      const order = Object.keys(WORDS[name] ?? {});
+      const order = orderOf(name);
       if (name in LEAST) values.sort((a, b) => b[1] - a[1]);
       else if (name !== "score") values.sort((a, b) => order.indexOf(a[0]) - order.indexOf(b[0]));
       const shown = values.slice(0, MOST).map(([value]) => value);
@@ -67,7 +56,7 @@ export class Rail {
     if (!this.options.has(key)) {
       const box = h("input", { type: "checkbox", name, on: { change: () => this.flip(name, value, box.checked) } });
       const count = h("span", { class: "d-count" });
-      const text = name === "score" && value < 5 ? scoreChip(Number(value)) : (WORDS[name]?.[value] ?? wordFor(value));
+      const text = name === "score" && value < 5 ? scoreChip(Number(value)) : wordFor(name, value);
       group.append(h("label", { class: "d-option" }, box, h("span", {}, text), sr(", "), count));
       this.options.set(key, { name, value, box, count });
     }

@@ -129,7 +129,8 @@ export class RecordActions extends SentenceActions {
 
   /** What was decided about the record so far, in a few words; empty if nothing was. */
   standing() {
-    const { state, current, in_review_by: others = [] } = this.record;
+    const { state, current, disagree, in_review_by: others = [] } = this.record;
+    if (disagree) return `${disagree.people.join(" and ")} disagree: ${disagree.settles ? "what you decide counts" : "somebody else has to decide"}`;
     if (others.length) return `${others.join(", ")} ${others.length === 1 ? "is" : "are"} at this record too`;
     if (!STATES[state] || !current) return "";
     return `${STATES[state]} by ${current.author}, ${when(current.created_at)}${current.note ? `: ${current.note}` : ""}`;
@@ -222,7 +223,7 @@ export class RecordActions extends SentenceActions {
     const at = trouble.body?.sentence;
     const written = this.sentences.filter((sentence) => sentence.kind !== "added" || sentence.revised.trim());
     if (trouble.status === 422 && written[at]) return this.object(written[at], trouble.message);
-    return this.refuse(trouble.offline ? "The server does not answer. Your work is kept in this browser." : `${trouble.what} ${trouble.remedy}`);
+    return this.refuse(trouble.offline ? "The server does not answer. Your work is kept in this browser." : trouble.told);
   }
 
   /** Point at a sentence that cannot be committed. */

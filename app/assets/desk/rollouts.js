@@ -5,10 +5,11 @@ import { Cards } from "./cards.js";
 import { button, h, icon, number, sr } from "./dom.js";
 import { Drawer } from "./drawer.js";
 import { SORT, address, countOf, filtersOf } from "./filters.js";
+import { noteForm } from "./foot.js";
 import { histograms } from "./histograms.js";
 import { Keys } from "./keys.js";
 import { Notes, copyLink } from "./notes.js";
-import { shortcuts } from "./overlay.js";
+import { Panel, shortcuts } from "./overlay.js";
 import { Rail } from "./rail.js";
 
 const SORTS = {
@@ -30,6 +31,7 @@ const KEYS = [
   { group: "Record", action: "openCard", keys: ["Enter"], label: "Open" },
   { group: "Record", action: "leave", keys: ["Escape"], label: "Close, or leave the text", typing: true },
   { group: "Record", action: "review", keys: ["r"], label: "Review it" },
+  { group: "Record", action: "flag", keys: ["f"], label: "Flag it with a note" },
   { group: "Record", action: "copyLink", keys: ["c"], label: "Copy a link" },
   { group: "View", action: "search", keys: ["/"], label: "Search" },
   { group: "View", action: "flipView", keys: ["v"], label: "Gallery or table" },
@@ -147,8 +149,13 @@ class Rollouts {
     const count = countOf(this.filters);
     this.empty(
       count === 1 ? "No record matches this filter" : `No record matches these ${count} filters`, "",
-      "Clear filters", () => this.refilter(new URLSearchParams({ sort: this.filters.get(SORT) })),
+      "Clear filters", () => this.unfilter(),
     );
+  }
+
+  unfilter() {
+    const sort = this.filters.get(SORT);
+    return this.refilter(new URLSearchParams({ sort: sort in SORTS ? sort : USUAL }));
   }
 
   empty(title, text, label, action) {
@@ -158,7 +165,8 @@ class Rollouts {
   }
 
   trouble(trouble) {
-    this.empty(trouble.what, [trouble.seen, trouble.remedy].filter(Boolean).join(". "), "Try again", () => this.load());
+    if (trouble.status === 422) this.empty(trouble.what, trouble.more, "Clear filters", () => this.unfilter());
+    else this.empty(trouble.what, trouble.more, "Try again", () => this.load());
   }
 
   refilter(filters) {
@@ -257,6 +265,32 @@ class Rollouts {
 
   copyLink() {
     return copyLink(this.address(this.record), this.notes);
+  }
+
+  /** Flag the open record with a note, where it is. What is written about it in a draft is not thrown away for that. */
+  flag() {
+    const { record } = this.drawer;
+    if (!record) return false;
+    if (record.draft) return this.review();
+    if (Panel.open?.anchor === this.drawer.flag) return Panel.open.close();
+    this.notes.clear();
+    const finish = (note) => {
+      panel.close();
+      return this.flagged(record, note);
+    };
+    const panel = new Panel(this.drawer.foot, this.drawer.flag, "Flag with a note", h("h2", {}, "Flag for a second look"), noteForm("What should they look at?", "Flag", finish));
+    return panel;
+  }
+
+  async flagged({ rollout, base_revision_id }, note) {
+    try {
+      await api.commit(rollout.rollout_id, this.filters, { base_revision_id, action: "flag", note, go_on: false });
+      this.notes.toast("Flagged.");
+    } catch (trouble) {
+      if (!(trouble instanceof api.Trouble)) throw trouble;
+      this.notes.toast(trouble.told, true);
+    }
+    await Promise.all([this.load(), this.record && this.open(this.record, false)]);
   }
 
   review() {

@@ -12,6 +12,7 @@ const QUEUES = [
   ["Newest decisions", { sort: "newest" }],
   ["As sampled", { sort: "sampled" }],
   ["Flagged", { sort: "sampled", state: "flagged" }],
+  ["Reviewers disagree", { sort: "sampled", state: "disagreed" }],
   ["Rejected", { sort: "sampled", state: "rejected" }],
   ["Accepted", { sort: "sampled", state: "accepted" }],
 ];
@@ -61,7 +62,7 @@ export class Toolbar {
 
   chip(name, values) {
     const tokens = name.endsWith("_tokens") ? " tokens" : "";
-    const text = `${NAMES[name]} ${values.map(wordFor).join(", ")}${tokens}`;
+    const text = `${NAMES[name]}${tokens ? "" : ":"} ${values.map((value) => wordFor(name, value)).join(", ")}${tokens}`;
     return h("button", { type: "button", class: "d-filter", "aria-label": `Filter: ${text}. Remove`, on: { click: () => this.without(name) } }, h("span", {}, text), icon("x"));
   }
 
@@ -101,7 +102,7 @@ export class Toolbar {
       for (const other of on ? [...kept, value] : kept) chosen.append(name, other);
     };
     const option = (name, value, count) =>
-      h("label", { class: "d-option" }, h("input", { type: "checkbox", checked: chosen.getAll(name).includes(value), on: { change: (event) => flip(name, value, event.target.checked) } }), wordFor(value), h("span", { class: "d-count" }, number(count)));
+      h("label", { class: "d-option" }, h("input", { type: "checkbox", checked: chosen.getAll(name).includes(value), on: { change: (event) => flip(name, value, event.target.checked) } }), wordFor(name, value), h("span", { class: "d-count" }, number(count)));
     const groups = GROUPS.filter((name) => Object.keys(found.facets?.[name] ?? {}).length).map((name) =>
       h("fieldset", {}, h("legend", {}, NAMES[name]), Object.entries(found.facets[name]).slice(0, 12).map(([value, count]) => option(name, value, count))),
     );

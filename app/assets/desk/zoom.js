@@ -48,7 +48,7 @@ export class Zoom {
   }
 
   get box() {
-    return { width: this.node.clientWidth, height: this.node.clientHeight };
+    return { width: this.stage.clientWidth, height: this.stage.clientHeight };
   }
 
   fit() {
