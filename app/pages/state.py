@@ -9,7 +9,8 @@ import gradio as gr
 from app.markup import badge, body, header
 from opadpo.errors import OpadpoError
 from opadpo.plots import FIGURES
-from opadpo.steps.status import ArtefactStatus, status
+from opadpo.review.trust import Trust
+from opadpo.steps.status import ArtefactStatus, WorkspaceStatus, status
 from opadpo.workspace import Workspace
 
 
@@ -25,14 +26,15 @@ def render(workspace: Workspace) -> str:
     """The state as HTML; a mistake in the recipe is shown in its place."""
     try:
         workspace = Workspace.open(workspace.root)
-        return body(f'<main class="o-state">{_artefacts(workspace)}{_figures(workspace)}</main>')
+        found = status(workspace)
+        content = _artefacts(workspace, found) + _trust(found.trust) + _figures(workspace)
+        return body(f'<main class="o-state">{content}</main>')
     except OpadpoError as error:
         return body(f'<main class="o-state"><pre class="panel o-next">{escape(str(error))}</pre></main>')
 
 
-def _artefacts(workspace: Workspace) -> str:
+def _artefacts(workspace: Workspace, found: WorkspaceStatus) -> str:
     """The table of artefacts, with the command to run next above it."""
-    found = status(workspace)
     with_reasons = any(artefact.reasons for artefact in found.artefacts)
     rows = "".join(_row(artefact, with_reasons) for artefact in found.artefacts)
     next_step = (
@@ -60,6 +62,36 @@ def holds(counts: Mapping[str, int]) -> str:
     """Counts in words, without those that are 0 and those that only split another one (`dropped/...`)."""
     shown = {name.replace("_", " "): number for name, number in counts.items() if number and "/" not in name}
     return ", ".join(f"{number:,} {name}" for name, number in shown.items())
+
+
+def _trust(trust: Trust | None) -> str:
+    """What people did with the expert's verdicts: the figures in words, and who gave which score and error type."""
+    if trust is None:
+        return ""
+    matrices = _matrix("Scores", trust.scores) + _matrix("Error types", trust.error_types)
+    return (
+        '<section class="panel o-trust"><h2>How far to trust the expert</h2>'
+        f"<p>{escape(trust.text()).capitalize()}.</p>"
+        "<p class=\"muted\">Sentences by verdict: the expert's in rows, people's in columns.</p>"
+        f'<div class="o-matrices">{matrices}</div></section>'
+    )
+
+
+def _matrix(title: str, counts: Mapping[str, Mapping[str, int]]) -> str:
+    """A confusion matrix: a row for each verdict of the expert, a column for each of people."""
+    names = list(counts)
+    head = "".join(f'<th scope="col">{escape(_words(name))}</th>' for name in names)
+    cells = {row: "".join(_cell(counts[row][name], row == name) for name in names) for row in names}
+    rows = "".join(f'<tr><th scope="row">{escape(_words(row))}</th>{cells[row]}</tr>' for row in names)
+    return f"<table><caption>{title}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _cell(count: int, same: bool) -> str:
+    return f'<td class="num{" same" if same else ""}">{count:,}</td>'
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").removesuffix(" error")
 
 
 def _figures(workspace: Workspace) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COLOURS = {"done": typer.colors.GREEN, "stale": typer.colors.YELLOW, "partial": typer.colors.CYAN}
 
 MAX_COUNTS = 4
-ALWAYS = ("failed", "dropped", "reviewed", "rejected", "flagged", "unresolved")
+ALWAYS = ("failed", "requests_at_batch_service", "dropped", "reviewed", "rejected", "flagged", "unresolved")
 """Counts that the table never leaves out; the others beyond `MAX_COUNTS` are in `--json`."""
 
 

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from opadpo.errors import StepFailed, WorkspaceError, disk_errors
 from opadpo.expert.reviser import Reviser, Task
 from opadpo.llm.asking import Asker
+from opadpo.llm.batch_ledger import BatchLedger
 from opadpo.llm.estimate import Estimate
 from opadpo.llm.requests import Failure, Picture
 from opadpo.llm.store import FailedRow, RequestStore
@@ -61,7 +62,8 @@ def revise(
     done = manifest and workspace.state(plan) == "done" and has_store(workspace)
     if manifest and done and not (retry_failed and manifest.counts.get("failed")):
         with RequestStore.open(workspace.requests_db) as requests:
-            return _result("up_to_date", manifest.counts, requests, workspace)
+            if not BatchLedger(requests).open_parts():
+                return _result("up_to_date", manifest.counts, requests, workspace)
     started = time.monotonic()
     with (
         workspace.lock(plan.artefact),

@@ -15,7 +15,7 @@ from opadpo.review.agreement import Agreement, agreement
 from opadpo.review.trust import Trust, checked_pairs, trust
 from opadpo.steps import plans
 from opadpo.steps.benchmarks import BENCHMARKS, SETS, artefact_of_set
-from opadpo.steps.unfinished import unfinished_adapters, written
+from opadpo.steps.unfinished import AT_BATCH_SERVICE, unfinished_adapters, written
 from opadpo.workspace import RECIPE_FILE, State, Workspace
 
 MAIN_ADAPTERS = ("opa", "opadpo")
@@ -213,6 +213,8 @@ class _Survey:
         if manifest is None:
             counts = written(workspace, plan)
             state = "missing" if counts is None and writer is None else "partial"
+            if counts and AT_BATCH_SERVICE in counts:
+                command += " --batch"
             why = [self.workspace.damage[artefact]] if artefact in self.workspace.damage else []
             return ArtefactStatus(
                 artefact=artefact,

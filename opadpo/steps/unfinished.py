@@ -6,6 +6,9 @@ from pathlib import Path
 from opadpo.manifest import Plan
 from opadpo.workspace import Workspace
 
+AT_BATCH_SERVICE = "requests_at_batch_service"
+"""A count of the expert: requests that wait there, for a run with `--batch`."""
+
 
 def written(workspace: Workspace, plan: Plan) -> dict[str, int] | None:
     """What an unfinished run of a plan has written; None if there is none."""
@@ -65,9 +68,12 @@ def _rows(folder: Path) -> dict[str, int]:
 
 
 def _asked(workspace: Workspace) -> dict[str, int] | None:
+    from opadpo.llm.batch_ledger import BatchLedger
     from opadpo.llm.store import RequestStore
 
     if not workspace.requests_db.exists():
         return None
     with RequestStore.open(workspace.requests_db) as store:
-        return {f"requests_{name}": count for name, count in store.counts().items()}
+        waiting = len(BatchLedger(store).waiting_keys())
+        counts = {f"requests_{name}": count for name, count in store.counts().items()}
+        return counts | ({AT_BATCH_SERVICE: waiting} if waiting else {})

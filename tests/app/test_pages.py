@@ -67,6 +67,18 @@ def test_counts_of_nothing_and_parts_of_counts_are_left_out():
     )
 
 
+def test_it_says_how_people_judged_the_expert(tmp_path: Path):
+    workspace = made_workspace.make(tmp_path / "w")
+    assert "How far to trust" not in render(workspace)
+    parent = made_workspace.review(workspace, "r-2")
+    made_workspace.review(workspace, "r-2", "human", parent)
+    page = render(workspace)
+    assert "100 % of 1 sentences accepted" in page
+    assert '<tr><th scope="row">4</th><td class="num">0</td><td class="num">0</td><td class="num">0</td>' in page
+    assert page.count('<td class="num same">1</td>') == 2
+    assert '<th scope="col">image recognition</th>' in page
+
+
 def test_reasons_have_a_column_only_if_there_is_one(tmp_path: Path):
     workspace = made_workspace.make(tmp_path / "w")
     assert "<th>Why</th>" not in render(workspace)

@@ -12,6 +12,8 @@ import pytest
 
 from opadpo.cli.showing import status_text
 from opadpo.errors import WorkspaceError
+from opadpo.llm.batch_ledger import BatchLedger
+from opadpo.llm.store import RequestStore
 from opadpo.recipe import preset_text
 from opadpo.steps import plans
 from opadpo.steps.status import WorkspaceStatus, status
@@ -186,6 +188,16 @@ def test_a_stopped_run_is_partial_and_counts_what_it_has(tmp_path: Path) -> None
     found = status(workspace)
     assert (found["rollouts"].state, found["rollouts"].counts) == ("partial", {"rows": 3})
     assert found["rollouts"].writer is None
+
+
+def test_requests_at_the_batch_service_are_told_and_come_next(workspace: Workspace) -> None:
+    workspace.manifest_path("expert").unlink()
+    with RequestStore.open(workspace.requests_db) as store:
+        BatchLedger(store).add("0" * 32, "http://host/v1", ["a", "b"], 0.0)
+    found = status(workspace)
+    assert (found["expert"].state, found["expert"].counts["requests_at_batch_service"]) == ("partial", 2)
+    assert found.next == f"opadpo revise {workspace.root} --batch"
+    assert "2 requests at batch service" in status_text(found)
 
 
 def test_another_base_model_in_the_recipe_makes_the_pin_stale(workspace: Workspace) -> None:
