@@ -31,13 +31,16 @@ def fill(
     place = {prompt.prompt_id: number for number, prompt in enumerate(prompts)}
 
     def best(prompt: Prompt) -> str:
-        """Mostly true; every eighth says what the base says, every ninth makes more up than the base."""
+        """Mostly true; every eighth is the base's, every ninth makes more up, every fifth leaves one thing out."""
         number, truth = place[prompt.prompt_id], truthful(prompt)
         if number in texts:
             return texts[number]
         if number % 8 == 7:
             return f"{truth} {made_up(prompt, 2)}"
-        return f"{truth} {made_up(prompt, 3)}" if number % 9 == 8 else truth.replace("There is", "I see", 1)
+        if number % 9 == 8:
+            return f"{truth} {made_up(prompt, 3)}"
+        told = truth.rpartition(" There is")[0] if number % 5 == 4 else truth
+        return told.replace("There is", "I see", 1)
 
     give_captions(workspace, "base", lambda prompt: f"{truthful(prompt)} {made_up(prompt, 2)}")
     give_captions(workspace, "opa", lambda prompt: f"{truthful(prompt)} {made_up(prompt, place[prompt.prompt_id] % 2)}")

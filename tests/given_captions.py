@@ -27,8 +27,8 @@ def give_captions(
         Caption(
             prompt_id=prompt.prompt_id,
             prompt_set=prompt_set,
-            response=say(prompt),
-            response_token_ids=[5, 2],
+            response=text,
+            response_token_ids=[*[5] * len(text.split()), 2],
             adapter=model,
             adapter_hash="" if model == "base" else HASH,
             finish_reason="stop",
@@ -41,6 +41,7 @@ def give_captions(
             },
         )
         for prompt in (prompts or prompts_of_set(workspace, prompt_set))
+        for text in (say(prompt),)
     ]
     with workspace.writing(plans.captions(workspace, model, prompt_set)) as writer:
         write_records(writer.folder / f"{prompt_set}.parquet", rows, Caption)

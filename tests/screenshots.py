@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from compared_workspace import fill as fill_compared
 from desk_workspace import decide, fill
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -38,6 +39,14 @@ def main() -> None:
             take(browser, app, f"/review?record={records[0]}", "review-shortcuts", WIDE, "light", shortcuts)
             decided = partial(clashing, workspace=workspace, record=records[2])
             take(browser, app, f"/review?record={records[2]}", "review-conflict", WIDE, "light", decided)
+        compared = Workspace.create(Path(folder) / "compared", preset_text("toy"))
+        fill_compared(compared)
+        with RunningApp(compared.root) as app:
+            for size in (WIDE, NARROW):
+                for scheme in ("light", "dark"):
+                    name = f"compare-{size[0]}x{size[1]}-{scheme}"
+                    take(browser, app, "/compare?diff=on", name, size, scheme, figured)
+            take(browser, app, "/compare?mode=blind&model=base&model=opadpo", "compare-blind", WIDE, "light", voting)
         browser.close()
 
 
@@ -75,6 +84,19 @@ def editing(page: Page) -> None:
     page.keyboard.press("Control+a")
     page.keyboard.insert_text("There is a green bird at the top left.")
     page.locator(".d-saved.saved").wait_for()
+
+
+def figured(page: Page) -> None:
+    """Captions, and figures with their differences."""
+    page.locator(".c-text").first.wait_for()
+    page.locator(".c-diff .good").first.wait_for()
+    page.locator(".c-ranking img").first.wait_for()
+
+
+def voting(page: Page) -> None:
+    """A pair before the vote."""
+    page.locator(".c-pair .c-text").first.wait_for()
+    page.wait_for_url("**record=**")
 
 
 def opened(page: Page) -> None:

@@ -11,6 +11,7 @@ from opadpo.comparing.marks import pieces
 from opadpo.comparing.messages import Asked, Filters, PairAsked, Verdict, VoteIn
 from opadpo.comparing.service import Comparing
 from opadpo.errors import NotFound, UserError
+from opadpo.evaluation.result import read_evaluation, write_evaluation
 from opadpo.progress import SilentProgress
 from opadpo.recipe import preset_text
 from opadpo.review.store import ReviewStore
@@ -200,6 +201,21 @@ def test_benchmarks_of_objects_and_of_yes_no_questions(tmp_path, monkeypatch):
     about_dog = next(p for p in prompts_of_set(workspace, "pope") if "dog" in p.question)
     answers = comparing.record(about_dog.prompt_id, Filters(set="pope", model=["base"])).columns[0].answers
     assert [(one.label, one.predicted) for one in answers] == [("yes", "yes")] * 3
+
+
+def test_what_a_judge_thinks_stands_beside_the_answer(comparing, workspace):
+    """The toy benchmark's files with items as those of MMHal-Bench and LLaVA-Bench are."""
+    for model, judged in (("base", {"rating": 1}), ("opadpo", {"scores": [9.0, 4.5]})):
+        path = workspace.evaluation(model, "toy")
+        evaluation = read_evaluation(path)
+        kept = ("prompt_id", "image_id", "question", "counts")
+        items = [{**{name: one[name] for name in kept}, "reason": "<b>so</b>", **judged} for one in evaluation.items]
+        write_evaluation(path, evaluation.model_copy(update={"items": items}))
+    page = comparing.page(asked(model=["base", "opadpo"]), limit=1)
+    base, opadpo = comparing.record(page.items[0].prompt_id, asked(model=["base", "opadpo"])).columns
+    assert (base.rating, opadpo.rating, opadpo.reason) == (1, 4.5, "<b>so</b>")
+    assert opadpo.delta == page.items[0].delta == -3.5
+    assert page.counts["improved"] == compared_workspace.COUNT
 
 
 # -- votes ---------------------------------------------------------------------------------------------------------
