@@ -87,6 +87,7 @@ class ChatClient:
         self._freed = asyncio.Event()
         self._margin = _MARGIN
         self._answered = False
+        self._warned = False
         self._fruitless: Counter[str] = Counter()
         self._counts_tokens = section.max_cost_usd is not None or any(
             each.tokens_per_minute for each in (section.endpoint, *section.more_endpoints)
@@ -170,6 +171,8 @@ class ChatClient:
                     attempt = await endpoint.attempt(request, prepared.messages)
                     usage = attempt.outcome.usage
                     cost, used = usage.cost_usd, (usage.prompt_tokens + usage.completion_tokens) or None
+                    if used is None and isinstance(attempt.outcome, Answer):
+                        cost = self._untold(prepared.worst_cost)
                     self._note(endpoint, permit, attempt, tokens)
                     return endpoint, attempt
                 except (EndpointError, StepFailed) as error:
@@ -216,6 +219,16 @@ class ChatClient:
             return False
         # A server that is busy is busy for all: the row gives up only if no other was answered in the meantime.
         return endpoint.limits.pauses_in_a_row <= self._retries if attempt.busy else tries <= self._retries
+
+    def _untold(self, worst: float) -> float:
+        """What to count for an answer of which the server does not tell the tokens: the most it can have cost."""
+        if worst and not self._warned:
+            self._warned = True
+            self._say(
+                "The server does not tell how many tokens it used: max_cost_usd counts the most that each request can"
+                " cost, and only those of this run"
+            )
+        return worst
 
     def _count(self, outcome: Answer | Failure) -> None:
         """Note whether anything is answered at all."""

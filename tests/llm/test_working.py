@@ -1,3 +1,4 @@
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ import pytest
 import servers
 from asking_texts import ask_all, section
 from servers import ChatServer, chat_server, user_text
+from starlette.responses import JSONResponse, Response
 
 from opadpo.errors import BudgetReached, CostRefused, EndpointError, UserError
 from opadpo.llm.requests import Answer, Failure
@@ -91,6 +93,22 @@ def test_the_budget_is_never_exceeded_and_a_larger_one_goes_on(
     larger = limited.model_copy(update={"max_cost_usd": 10.0})
     assert len(ask_all(larger, tmp_path / "r.db", TEXTS)) == 40
     assert server.asked.total() == 40
+
+
+def test_a_budget_holds_where_the_server_does_not_tell_what_it_used(server: ChatServer, tmp_path: Path) -> None:
+    def silent(*_: Any) -> Response:
+        reply = json.loads(bytes(servers.completion("fine").body))
+        return JSONResponse({name: value for name, value in reply.items() if name != "usage"})
+
+    server.behave = silent
+    progress = SilentProgress()
+    limited = section(server.url, **PAID, ask_above_usd=100, max_cost_usd=2.0)
+    with pytest.raises(BudgetReached):
+        ask_all(limited, tmp_path / "r.db", TEXTS, progress=progress)
+    assert 0 < server.asked.total() < 2.0 / 0.1
+    assert [warning.partition(":")[0] for warning in progress.warnings] == [
+        "The server does not tell how many tokens it used"
+    ]
 
 
 def test_a_budget_without_a_price_is_refused_before_any_call(server: ChatServer, tmp_path: Path) -> None:
