@@ -16,6 +16,10 @@ def router(live: LiveAsking) -> APIRouter:
     """The routes of a workspace's live questions."""
     api = APIRouter(prefix=PREFIX)
 
+    @api.get("/models")
+    def models() -> list[str]:
+        return live.models()
+
     @api.post("/questions")
     async def ask(
         request: Request,

@@ -124,7 +124,7 @@ class Catalogue:
     def _set(self, name: str, models: Sequence[str]) -> SetOut:
         benchmark = benchmark_of_set(name)
         listed = []
-        for model in sorted(models, key=lambda model: (model != plans.BASE, model)):
+        for model in sorted(models, key=plans.place_of):
             plan = plans.captions(self.workspace, model, name)
             manifest = self.workspace.manifest(plan.artefact)
             if manifest is None:

@@ -20,6 +20,7 @@ from typing import Any
 from opadpo.comparing.messages import LiveAnswer, LiveProblem, LiveQuestion
 from opadpo.errors import Busy, DataError, NotFound, UserError
 from opadpo.images import ImageProblem, load_image
+from opadpo.steps import plans
 from opadpo.workspace import Workspace
 
 MAX_WAITING = 20
@@ -45,6 +46,12 @@ class LiveAsking:
         self._thread: threading.Thread | None = None
         self._worker: subprocess.Popen[str] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def models(self) -> list[str]:
+        """Who can be asked: the base, and every adapter that is there."""
+        folder = self.workspace.root / "adapters"
+        names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+        return sorted([plans.BASE, *filter(self._is_there, names)], key=plans.place_of)
 
     def ask(self, me: str, models: Sequence[str], question: str, image: bytes) -> LiveQuestion:
         """Put a question into the queue.
@@ -116,8 +123,15 @@ class LiveAsking:
 
     # -- inside ------------------------------------------------------------------------------------------------
 
+    def _is_there(self, name: str) -> bool:
+        try:
+            return self.workspace.manifest(f"adapters/{self.workspace.adapter(name).name}") is not None
+        except UserError:  # damaged, or not one of our names
+            return False
+
     def _check_model(self, name: str) -> None:
-        if name != "base" and self.workspace.manifest(f"adapters/{self.workspace.adapter(name).name}") is None:
+        self.workspace.adapter(name)
+        if name != plans.BASE and not self._is_there(name):
             raise UserError("There is no such model", seen=name, remedy="train it first, or choose another")
 
     def _checked(self, image: bytes) -> bytes:

@@ -186,7 +186,7 @@ def _models(workspace: Workspace, wanted: Sequence[str] | None, prompt_set: str)
             command = command_for(workspace, name, prompt_set)
             workspace.require(f"captions/{name}/{prompt_set}.parquet", f"run `{command}`")
         return names
-    folders = sorted((workspace.root / "captions").glob("*"), key=lambda path: (path.name != plans.BASE, path.name))
+    folders = sorted((workspace.root / "captions").glob("*"), key=lambda path: plans.place_of(path.name))
     names = [path.name for path in folders if workspace.manifest(f"captions/{path.name}/{prompt_set}.parquet")]
     if not names:
         raise MissingArtefact(

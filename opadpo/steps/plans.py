@@ -94,6 +94,12 @@ VARIANTS = {
 """The names that the method defines; any other name is an `opadpo` run from `opa`, or an `opa` run from the base."""
 
 
+def place_of(model: str) -> tuple[int, str]:
+    """Sorts models: the base, those of the method in its order, all others by name."""
+    known = [BASE, *VARIANTS]
+    return (known.index(model) if model in known else len(known), model)
+
+
 def variant(stage: Stage, name: str | None, start: str | None) -> tuple[str, Variant]:
     """(model name, variant) for the arguments of `opadpo train`; explicit arguments win over a name's meaning."""
     name = name or stage

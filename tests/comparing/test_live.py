@@ -109,6 +109,9 @@ def test_a_model_that_cannot_answer_does_not_stop_the_others(workspace, tmp_path
 
 
 def test_what_cannot_be_asked(live):
+    assert live.models()[0] == "base"
+    assert "mine" in live.models()
+    assert "nobody" not in live.models()
     for image in (b"", b"not an image", picture()[:-30]):
         with pytest.raises(DataError, match="image cannot be used"):
             live.ask("ana", ["base"], "What?", image)

@@ -1,6 +1,7 @@
 // The comparing page: captions of several models side by side, or two of them without names. Its address holds its state.
 
 import { Pictures, Trouble } from "./api.js";
+import { Asking } from "./asking.js";
 import { resultsCard } from "./ballots.js";
 import { Stage } from "./columns.js";
 import * as api from "./comparing.js";
@@ -27,6 +28,7 @@ const KEYS = [
   { group: "Blind A/B", action: "writeNote", keys: ["n"], label: "Note" },
   { group: "Blind A/B", action: "onward", keys: ["Enter"], label: "Next without a vote" },
   { group: "Blind A/B", action: "takeBack", keys: ["u"], label: "Take back" },
+  { group: "View", action: "askNow", keys: ["a"], label: "Ask about an image of yours" },
   { group: "View", action: "flipMode", keys: ["v"], label: "Read or blind A/B" },
   { group: "View", action: "flipDiff", keys: ["d"], label: "Differences" },
   { group: "View", action: "zoomIn", keys: ["+", "="], label: "Zoom in" },
@@ -54,6 +56,7 @@ class Compare {
     this.stage = new Stage(this);
     this.ranking = new Ranking(this);
     this.voting = new Voting(this);
+    this.asking = new Asking(this);
     this.keys = new Keys(element, KEYS, (action, key, event) => this.act(action, key, event));
     element.replaceChildren(this.build());
   }
@@ -67,6 +70,7 @@ class Compare {
     this.toolbar = h(
       "div", { class: "c-toolbar", role: "group", "aria-label": "Mode, models and set" }, h("div", { class: "d-seg", role: "group", "aria-label": "Mode" }, this.modes), this.models,
       h("span", { class: "d-select-box" }, this.sets, icon("down")), h("span", { class: "d-grow" }), this.diff,
+      button("Ask now", () => this.askNow(), { name: "spark", quiet: true, title: "Ask about an image of yours (a)" }),
       button("Keyboard shortcuts", () => this.shortcuts(), { name: "keyboard", quiet: true, bare: true, title: "Keyboard shortcuts (?)" }),
     );
     this.alert = h("p", { class: "c-alert", hidden: true });
@@ -167,6 +171,10 @@ class Compare {
     if (blind && this.state.models.length < 2) this.state.models = this.all.slice(0, 2);
     Object.assign(this.state, { blind, record: null });
     return this.attempt(() => this.refresh());
+  }
+
+  askNow() {
+    return this.attempt(() => this.asking.open());
   }
 
   flipMode() {

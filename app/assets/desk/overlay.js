@@ -7,7 +7,7 @@ import { caps } from "./keys.js";
 const STATUS = { done: "Accepted", rejected: "Rejected", flagged: "Flagged", failed: "Failed" };
 
 /** A modal dialog with a title; it closes with Esc, its button, or a click beside it. */
-function dialog(root, title, look, ...content) {
+export function dialog(root, title, look, ...content) {
   const node = h(
     "dialog",
     { class: `d-dialog ${look}`, "aria-label": title, on: { close: () => node.remove(), mousedown: (event) => event.target === node && node.close() } },
