@@ -1,5 +1,6 @@
 """From what a page sends about the sentences of a record to the records of a revision and its text."""
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -114,6 +115,11 @@ def revised(
     return compose(response, decisions, additions, spans=[spans[index] for index in expected])
 
 
+def _blank(text: str) -> bool:
+    """True if nothing of it can be seen: spaces, controls, marks of direction or without width."""
+    return all(unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Zs") for character in text)
+
+
 def _out_of_step(position: int, edit: SentenceEdit, expected: Sequence[int], done: int) -> SentenceProblem:
     due = f"sentence {expected[done]}" if done < len(expected) else "no further sentence"
     return SentenceProblem(
@@ -125,7 +131,7 @@ def _out_of_step(position: int, edit: SentenceEdit, expected: Sequence[int], don
 
 
 def _addition(position: int, edit: SentenceEdit, after: int) -> Addition:
-    if not edit.revised.strip():
+    if _blank(edit.revised):
         raise SentenceProblem(position, "An added sentence is empty", repr(edit.revised), "write it, or remove it")
     if edit.score is not None:
         raise SentenceProblem(
@@ -146,8 +152,8 @@ def _decision(position: int, edit: SentenceEdit, original: str) -> Decision:
         raise SentenceProblem(
             position, "A changed sentence has a score from 1 to 3", edit.score, "say how wrong it was: 1, 2 or 3"
         )
-    if edit.kind == "edited" and edit.revised.strip() in ("", original):
-        empty = not edit.revised.strip()
+    if edit.kind == "edited" and (_blank(edit.revised) or edit.revised.strip() == original):
+        empty = _blank(edit.revised)
         raise SentenceProblem(
             position,
             f"An edited sentence is {'empty' if empty else 'unchanged'}",

@@ -108,6 +108,8 @@ def test_a_record_is_edited_committed_and_the_next_one_handed_out(person: Person
         (lambda s: [*s, {"kind": "added", "revised": "x", "score": 3}], "end", "no score"),
         (lambda s: [*s, {"kind": "added", "revised": "  "}], "end", "is empty"),
         (lambda s: [s[0] | {"kind": "edited", "revised": " ", "score": 1}, *s[1:]], 0, "is empty"),
+        (lambda s: [s[0] | {"kind": "edited", "revised": "\u200b\u202e \ufeff", "score": 1}, *s[1:]], 0, "is empty"),
+        (lambda s: [*s, {"kind": "added", "revised": "\u2060"}], "end", "is empty"),
         (lambda s: [s[0] | {"kind": "deleted", "revised": "x", "score": 1}, *s[1:]], 0, "has no text"),
         (lambda s: s[1:], 0, "not those of the response"),
         (lambda s: s[:-1], None, "is missing"),
