@@ -29,7 +29,8 @@ def page(browser: Browser, compared) -> Iterator[Page]:
     page = context.new_page()
     page.set_default_timeout(15_000)
     seen: list[str] = []
-    page.on("console", lambda m: seen.append(m.text) if m.type == "error" else None)
+    missing = re.compile("status of 404")
+    page.on("console", lambda m: seen.append(m.text) if m.type == "error" and not missing.search(m.text) else None)
     page.on("pageerror", lambda error: seen.append(str(error)))
     page.on("request", lambda r: None if r.url.startswith((compared.app.url, "data:", "blob:")) else seen.append(r.url))
     page.on("request", lambda r: seen.append(r.url) if "/gradio_api/queue/" in r.url else None)
@@ -145,9 +146,19 @@ def test_order_filter_and_search_are_in_the_address_and_a_link_works(page: Page)
     page.keyboard.press("/")
     page.get_by_label("Search text").fill("no such words")
     expect(page.locator("[data-record]")).to_have_count(0)
+    expect(page.locator(".c-nothing")).to_be_visible()
     page.keyboard.press("Escape")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("Both bad")
+
+
+def test_a_link_to_a_record_that_has_gone_leads_on(page: Page):
+    for mode in ("", "&mode=blind"):
+        page.goto(f"/compare?model=base&model=opadpo&record=p-gone{mode}")
+        expect(page.locator(".d-blank h2")).to_be_visible()
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator(".c-text").locator("visible=true").first).not_to_be_empty()
+        expect(page.locator(".d-blank")).to_be_hidden()
 
 
 def test_blind_votes(page: Page):

@@ -99,9 +99,16 @@ class Compare {
       return await act();
     } catch (trouble) {
       if (!(trouble instanceof Trouble)) throw trouble;
-      this.empty(trouble.what, [trouble.seen, trouble.remedy].filter(Boolean).join(". "), "Try again", () => this.begin());
+      this.empty(trouble.what, [trouble.seen, trouble.remedy].filter(Boolean).join(". "), "Try again", () => this.again());
       return undefined;
     }
+  }
+
+  /** Begin anew, without the record that may be what cannot be shown. */
+  again() {
+    this.state.record = null;
+    this.follow();
+    return this.begin();
   }
 
   // -- what is asked for --------------------------------------------------------------------------------------------

@@ -44,7 +44,8 @@ export class Ranking {
     const { total, all, offset, items, target, reference, counts } = found;
     for (const option of this.only.options) option.textContent = option.value ? `${ONLY[option.value]} (${number(counts[option.value])})` : "All";
     this.what.textContent = reference ? `${number(total)} of ${number(all)}, ${target} against ${reference}` : `${number(total)} of ${number(all)}`;
-    this.list.replaceChildren(...items.map((item) => this.item(item, set)));
+    const none = h("li", { class: "c-nothing d-muted" }, all ? "No record matches." : "The set is empty.");
+    this.list.replaceChildren(...(items.length ? items.map((item) => this.item(item, set)) : [none]));
     this.body.scrollTop = 0;
     this.back.disabled = offset === 0;
     this.forward.disabled = offset + items.length >= total;
