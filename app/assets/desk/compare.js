@@ -146,7 +146,8 @@ class Compare {
     this.diff.setAttribute("aria-checked", String(diff));
     this.diff.hidden = blind || models.length < 2;
     this.ranking.controls(this.state);
-    for (const node of [this.reading, this.votes]) node.hidden = blind;
+    this.reading.hidden = blind;
+    this.votes.hidden = true; // until they are counted
     this.voting.node.hidden = !blind;
     this.blank.hidden = true;
     if (blind) this.figures.node.hidden = this.alert.hidden = true;
