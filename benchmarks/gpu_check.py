@@ -5,10 +5,11 @@
 Architectures of LLaVA-1.5-7B and LLaVA-OneVision-7B with random weights, bfloat16, LoRA of rank 256 on the language
 model, activations recomputed. An example has a prompt of 40 tokens beside its image and responses of 110, 125 and 120
 tokens; a step is the policy's log-probs, the loss and the backward pass, the reference known before (or, in the second
-column, computed in the step). Every row has a process of its own; one
-that fails is told and stops no other. Results go into DIR as JSON, one file for each
-model, to which later calls with other rows add; and as a table in Markdown. `--tiny` runs all of it on tiny models and
-the CPU: it shows that the script runs, not how fast.
+column, computed in the step). Every row has a process of its own; one that fails is told and stops no other. The rows
+`packed, ddp`, `packed, fsdp2` and `packed, deepspeed` are whole updates in one process for each GPU, `--batch` examples
+in each, under `accelerate launch`; with fewer than two GPUs, or without the package, they say so. Results go into DIR
+as JSON, one file for each model, to which later calls with other rows add; and as a table in Markdown. `--tiny` runs
+all of it on tiny models and the CPU: it shows that the script runs, not how fast.
 
 Utilisation: FLOPs of the model's own arithmetic over what the GPU could do at its published dense bfloat16 peak. For a
 frozen layer of N weights a position costs 2N forward and 2N backward, for an adapter of M weights 6M; attention costs
@@ -24,17 +25,33 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from gpu_parts import GIB, Bench, checks, largest_batches, measure, profile
+from gpu_checks import checks
+from gpu_parts import GIB, Bench, largest_batches, measure, profile
+from gpu_sharded import HOWS, measure_sharded
 from gpu_trl import measure_trl
 
-ROWS = ("released", "naive", "plain", "packed, efficient", "packed, cudnn", "packed, flex", "packed, two", "trl, two")
+LAYOUTS = (
+    "released",
+    "naive",
+    "plain",
+    "packed, efficient",
+    "packed, cudnn",
+    "packed, flex",
+    "packed, two",
+    "trl, two",
+)
 """`two`: the standard and the generated response only, without image terms: what TRL's loss has."""
+LAUNCHED = tuple(f"packed, {how}" for how in HOWS)
+"""Whole updates in several processes, by `accelerate launch`."""
+ROWS = (*LAYOUTS, *LAUNCHED)
 NOT_MEASURED = {"packed, flex": "the packed path takes sdpa only: opadpo.training.packing.check_attention"}
 EXTRAS = ("batches", "profile", "checks")
 
 
 def one(model: str, part: str, *, tiny: bool, batch: int, repeats: int) -> Any:
-    """A row or an extra, in this process."""
+    """A row or an extra, in this process; launched rows in processes of accelerate's launcher."""
+    if part in LAUNCHED:
+        return measure_sharded(model, part.removeprefix("packed, "), batch, repeats, tiny=tiny)
     bench = Bench(model, tiny=tiny)
     if part == "batches":
         return largest_batches(bench)

@@ -226,6 +226,25 @@ def resident() -> int:
     return psutil.Process().memory_info().rss
 
 
+def update_clock(bench: Bench) -> Any:
+    """A callback of a trainer of transformers; `times` are the seconds of its updates."""
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.times: list[float] = []
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            bench.finish()
+            self.started = time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            bench.finish()
+            self.times.append(time.perf_counter() - self.started)
+
+    return Clock()
+
+
 def largest_batches(bench: Bench) -> list[dict[str, Any]]:
     """The largest batch of the packed step by the memory that there is: estimated, and tried where the card has it.
 
@@ -291,75 +310,3 @@ def profile(bench: Bench, count: int) -> list[dict[str, Any]]:
     events = sorted(record.key_averages(), key=spent, reverse=True)
     whole = sum(map(spent, events))
     return [{"name": e.key, "calls": e.count, "share": spent(e) / whole} for e in events[:12]]
-
-
-def checks(bench: Bench) -> list[dict[str, Any]]:
-    """What must be right; a check that cannot be made here says why."""
-    import torch
-
-    from opadpo.training.policy import REFERENCE, computing_as
-
-    packed, plain, score = bench.batch(2, packing=True), bench.batch(2, packing=False), scorer("packed")
-    with torch.no_grad(), bench.autocast():
-        bench.model.eval()
-        one, other = (score(bench.model, batch.prepared(bench.model)) for batch in (packed, plain))
-        with computing_as(bench.model, REFERENCE):
-            reference = score(bench.model, packed.prepared(bench.model))
-        bench.model.train()
-    tolerance = 0.1 if bench.dtype == "bfloat16" else 1e-4
-    difference = float((one - other).abs().max())
-    ratio = float((one - reference).abs().max())
-    return [
-        {"name": "packed and plain log-probs, largest difference", "value": difference, "ok": difference < tolerance},
-        {"name": "log-ratio before the first update, largest", "value": ratio, "ok": ratio == 0.0},
-        _eight_bit(bench),
-        _processors(bench),
-        _several_gpus(),
-    ]
-
-
-def _eight_bit(bench: Bench) -> dict[str, Any]:
-    from importlib.util import find_spec
-
-    name = "8-bit optimizer, one update"
-    if bench.device != "cuda" or find_spec("bitsandbytes") is None:
-        return {"name": name, "skipped": "needs a CUDA GPU and bitsandbytes"}
-    import importlib
-
-    trained = [p for p in bench.model.parameters() if p.requires_grad]
-    optimizer = importlib.import_module("bitsandbytes").optim.AdamW8bit(trained, lr=1e-6)
-    for parameter in trained:
-        parameter.grad = parameter.detach().clone()
-    optimizer.step()
-    bench.model.zero_grad()
-    return {"name": name, "ok": all(bool(p.isfinite().all()) for p in trained)}
-
-
-def _processors(bench: Bench) -> dict[str, Any]:
-    """The library's image processor, which needs torchvision, against the one without it that we use."""
-    from importlib.util import find_spec
-
-    name = "image processor with torchvision and ours, largest difference of a pixel"
-    if find_spec("torchvision") is None:
-        return {"name": name, "skipped": "torchvision is not installed"}
-    import numpy as np
-    import transformers
-    from PIL import Image
-
-    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    picture = Image.fromarray(noise).resize((640, 480), Image.Resampling.BICUBIC)
-    kind = {"llava": "LlavaImageProcessor", "llava_onevision": "LlavaOnevisionImageProcessor"}[bench.config.model_type]
-    ours = bench.prompts.processing.family.load_image_processor({})(picture, return_tensors="pt")["pixel_values"]
-    theirs = getattr(transformers, kind)()(picture, return_tensors="pt")["pixel_values"]
-    if ours.shape != theirs.shape:
-        return {"name": name, "seen": f"{tuple(ours.shape)} and {tuple(theirs.shape)}", "ok": False}
-    difference = float((ours - theirs).abs().max())
-    return {"name": name, "value": difference, "ok": difference < 0.1}
-
-
-def _several_gpus() -> dict[str, Any]:
-    import torch
-
-    count = torch.cuda.device_count()
-    reason = f"{count} GPUs here; FSDP2 and DeepSpeed under accelerate are not part of this script"
-    return {"name": "sharded training", "skipped": reason}

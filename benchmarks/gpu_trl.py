@@ -1,9 +1,9 @@
 """TRL's trainer among the rows of `gpu_check.py`."""
 
-import time
+from pathlib import Path
 from typing import Any
 
-from gpu_parts import GIB, Bench, resident
+from gpu_parts import GIB, Bench, resident, update_clock
 
 
 def measure_trl(bench: Bench, count: int, repeats: int) -> dict[str, Any]:
@@ -11,64 +11,13 @@ def measure_trl(bench: Bench, count: int, repeats: int) -> dict[str, Any]:
     import tempfile
 
     import torch
-    from datasets import Dataset
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast, ProcessorMixin, TrainerCallback
-    from trl import DPOConfig, DPOTrainer
-
-    class Processor(ProcessorMixin):
-        def __init__(self, tokenizer: Any) -> None:
-            self.tokenizer = tokenizer
-
-    class Clock(TrainerCallback):
-        def __init__(self) -> None:
-            self.times: list[float] = []
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            bench.finish()
-            self.started = time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            bench.finish()
-            self.times.append(time.perf_counter() - self.started)
 
     sequences = bench.batch(count, packing=False, two=True)
-    completion = torch.zeros_like(sequences.attention_mask)
-    completion[:, 1:] = sequences.scored[:, :-1].long()
-    batch = {
-        "input_ids": sequences.input_ids,
-        "attention_mask": sequences.attention_mask,
-        "completion_mask": completion,
-        **sequences.model_inputs,
-    }
     bench.model.delete_adapter("reference")  # TRL makes its own copy
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"<pad>": 0}, [])), pad_token="<pad>")
-    clock = Clock()
+    clock = update_clock(bench)
     with tempfile.TemporaryDirectory() as folder:
-        arguments = DPOConfig(
-            folder,
-            per_device_train_batch_size=count,
-            max_steps=repeats + 1,
-            max_length=None,
-            bf16=bench.dtype == "bfloat16",
-            gradient_checkpointing=True,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
-            use_cpu=bench.device == "cpu",
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-            logging_strategy="no",
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-        )
-        trainer = DPOTrainer(
-            bench.model,
-            args=arguments,
-            data_collator=lambda rows: dict(batch),
-            train_dataset=Dataset.from_dict({"image": [0] * count}),
-            processing_class=Processor(tokenizer),
-            callbacks=[clock],
-        )
+        trainer = _trainer(bench, sequences, count, repeats + 1, Path(folder))
+        trainer.add_callback(clock)
         if bench.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         trainer.train()
@@ -81,3 +30,60 @@ def measure_trl(bench: Bench, count: int, repeats: int) -> dict[str, Any]:
         "tokens_per_second": sequences.tokens / best,
         "peak_gib": peak / GIB,
     }
+
+
+def _trainer(bench: Bench, sequences: Any, count: int, updates: int, folder: Path) -> Any:
+    """TRL's trainer, which gets this batch in every update."""
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    batch = _as_trl_has_it(sequences)
+    arguments = DPOConfig(
+        str(folder),
+        per_device_train_batch_size=count,
+        max_steps=updates,
+        max_length=None,
+        bf16=bench.dtype == "bfloat16",
+        gradient_checkpointing=True,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        use_cpu=bench.device == "cpu",
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        logging_strategy="no",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+    return DPOTrainer(
+        bench.model,
+        args=arguments,
+        data_collator=lambda rows: dict(batch),
+        train_dataset=Dataset.from_dict({"image": [0] * count}),
+        processing_class=_processor(),
+    )
+
+
+def _as_trl_has_it(sequences: Any) -> dict[str, Any]:
+    import torch
+
+    completion = torch.zeros_like(sequences.attention_mask)
+    completion[:, 1:] = sequences.scored[:, :-1].long()
+    return {
+        "input_ids": sequences.input_ids,
+        "attention_mask": sequences.attention_mask,
+        "completion_mask": completion,
+        **sequences.model_inputs,
+    }
+
+
+def _processor() -> Any:
+    """What TRL asks of a processor where the batches come ready-made."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast, ProcessorMixin
+
+    class Processor(ProcessorMixin):
+        def __init__(self, tokenizer: Any) -> None:
+            self.tokenizer = tokenizer
+
+    pad = "<pad>"
+    return Processor(PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({pad: 0}, [])), pad_token=pad))

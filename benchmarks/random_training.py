@@ -123,6 +123,7 @@ def stage_trainer(
     updates: int,
     run: Path,
     processes: int = 1,
+    sharding: str = "none",
 ) -> StageTrainer:
     """The trainer of a stage as `opadpo.training.run` makes it."""
     device = next(model.parameters()).device
@@ -149,6 +150,7 @@ def stage_trainer(
             seed=0,
             evaluate=False,
             unused_parameters=False,
+            sharding=sharding,
         ),
         "train_dataset": stream,
         "eval_dataset": None,

@@ -1,5 +1,6 @@
 """The GPU check runs, on tiny models and the CPU: every row has its figures, and what it checks is right."""
 
+import importlib
 import json
 import math
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_check.py"
 FIGURES = {"examples_per_second", "tokens_per_second", "peak_gib", "seconds_recomputed"}
@@ -21,8 +23,8 @@ def test_every_row_has_finite_figures_on_the_cpu(tmp_path):
     for model in ("llava", "onevision"):
         found = json.loads((tmp_path / f"{model}.json").read_text())
         skipped = [name for name, row in found["rows"].items() if "skipped" in row]
-        assert skipped == ["packed, flex"]
-        assert len(found["rows"]) == 8
+        assert skipped == ["packed, flex", "packed, ddp", "packed, fsdp2", "packed, deepspeed"]
+        assert len(found["rows"]) == 11
         for name, row in found["rows"].items():
             if name not in skipped:
                 assert set(row) >= FIGURES
@@ -33,3 +35,11 @@ def test_every_row_has_finite_figures_on_the_cpu(tmp_path):
         assert len(made) >= 2
         assert all(row["ok"] for row in made)
         assert "| packed, efficient, batch 2 |" in (tmp_path / f"{model}.md").read_text()
+
+
+def test_what_the_gpu_checks_compare_is_right_here_without_gpu_and_torchvision(monkeypatch):
+    """QLoRA's step on a base that is not quantized, and the whole processor around the image processor that we use."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    checks = importlib.import_module("gpu_checks")
+    assert checks.qlora_step("none", "cpu", "float32")["ok"]
+    assert checks.whole_processor(LlavaImageProcessorPil) == {"value": 0.0, "ok": True}
