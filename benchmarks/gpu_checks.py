@@ -168,7 +168,7 @@ def whole_processor(image_processor: Any) -> dict[str, Any]:
     pin = fetch_base(recipe.model, SilentProgress(), offline=True)
     ours = load_processing(pin, recipe)
     tokenizer, config = ours.tokenizer, ours.config
-    whole = LlavaProcessor(
+    whole: Any = LlavaProcessor(
         image_processor.from_pretrained(Path(pin.path)),
         tokenizer,
         patch_size=config.vision_config.patch_size,
