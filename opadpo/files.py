@@ -19,7 +19,7 @@ def atomic_write(path: Path, content: str | bytes | Iterator[str]) -> None:
     What is too large for memory comes as an iterator of its parts.
 
     Raises:
-        UserError: if a folder, a device or a pipe is there: it would be replaced by a file.
+        UserError: if a folder, a device or a pipe is there: it would be replaced by a file; or as `make_folder`.
     """
     if path.exists() and not path.is_file():
         raise UserError(
@@ -28,7 +28,7 @@ def atomic_write(path: Path, content: str | bytes | Iterator[str]) -> None:
             remedy="name a file",
         )
     parts = (content,) if isinstance(content, str | bytes) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -43,6 +43,23 @@ def atomic_write(path: Path, content: str | bytes | Iterator[str]) -> None:
             os.unlink(temporary)
         raise
     _fsync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where they are not there yet.
+
+    Raises:
+        UserError: if no folder can be there: a file is in its way, or the file system has no folders of one's own.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+        in_the_way = next((each for each in (path, *path.parents) if each.exists() and not each.is_dir()), None)
+        raise UserError(
+            "A folder cannot be made here",
+            seen=f"{path}: {f'{in_the_way} is a file' if in_the_way else error.strerror}",
+            remedy="name another place",
+        ) from error
 
 
 def fsync_tree(folder: Path) -> None:

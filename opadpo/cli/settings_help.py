@@ -18,6 +18,8 @@ class _CommandWithSettings(TyperCommand):
         from opadpo.recipe import describe
 
         infos = [info for info in describe() if info.key.partition(".")[0] in self.sections]
+        if not infos:
+            return
         with formatter.section("Settings of the recipe (in recipe.yaml, or --set KEY=VALUE)"):
             formatter.write_dl([(info.key, _explained(info)) for info in infos])
 

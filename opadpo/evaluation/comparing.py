@@ -6,7 +6,7 @@ looks at the questions that one model answers rightly and the other wrongly; eve
 test.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from opadpo.errors import DataError
 from opadpo.evaluation.benchmark import Benchmark
@@ -14,6 +14,8 @@ from opadpo.evaluation.result import Evaluation
 from opadpo.evaluation.statistics import Difference, differences, mcnemar
 
 Item = dict[str, Any]
+JUDGE = "judge"
+"""The setting that holds the exact model that has judged."""
 
 
 def compare(
@@ -61,23 +63,52 @@ def compare(
     return found
 
 
+class Differing(NamedTuple):
+    """Why figures of two models mean nothing beside each other."""
+
+    what: str
+    """In the plural: benchmarks, sets of prompts, judges or settings."""
+    first: str
+    """What the first has."""
+    second: str
+    """What the second has."""
+    remedy: str
+    """What to do about it."""
+
+
+def differing(first: Evaluation, second: Evaluation) -> Differing | None:
+    """What keeps two evaluations from being compared; None if nothing does."""
+    one, two = first.provenance, second.provenance
+    again = "caption the same set with both models, and run `opadpo evaluate` for both"
+    if first.benchmark != second.benchmark:
+        return Differing("benchmarks", first.benchmark, second.benchmark, again)
+    if one.set_digest != two.set_digest:
+        return Differing("sets of prompts", one.set_digest[:12], two.set_digest[:12], again)
+    names = [name for name in {**one.settings, **two.settings} if one.settings.get(name) != two.settings.get(name)]
+    if not names:
+        return None
+    ours, theirs = (", ".join(f"{name} {_short(each.settings.get(name))}" for name in names) for each in (one, two))
+    if names == [JUDGE]:
+        # The server's alias has moved on between the two runs; what was judged is kept under the name asked for.
+        exact = (
+            "name one exact version of the model in evaluate.judge.endpoint.model, and run `opadpo evaluate` for both"
+        )
+        return Differing("judges", ours, theirs, exact)
+    return Differing("settings", ours, theirs, "run `opadpo evaluate` for both under the same settings")
+
+
 def paired_items(first: Evaluation, second: Evaluation) -> list[tuple[Item, Item]]:
     """The items that both were scored on, in the order of `first`.
 
     Raises:
         DataError: as `compare`.
     """
-    for what, one, two in (
-        ("benchmarks", first.benchmark, second.benchmark),
-        ("sets of prompts", first.provenance.set_digest, second.provenance.set_digest),
-        ("settings", first.provenance.settings, second.provenance.settings),
-    ):
-        if one != two:
-            raise DataError(
-                f"Figures of different {what} cannot be compared",
-                seen=f"{first.provenance.model}: {_short(one)}; {second.provenance.model}: {_short(two)}",
-                remedy="caption the same set with both models, and run `opadpo evaluate` for both",
-            )
+    if differ := differing(first, second):
+        raise DataError(
+            f"Figures of different {differ.what} cannot be compared",
+            seen=f"{first.provenance.model}: {differ.first}; {second.provenance.model}: {differ.second}",
+            remedy=differ.remedy,
+        )
     others = {_key(item): item for item in second.items}
     pairs = [(item, others[_key(item)]) for item in first.items if _key(item) in others]
     if not pairs:

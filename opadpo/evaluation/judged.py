@@ -6,6 +6,7 @@ from typing import Any
 
 from opadpo.evaluation import llava_bench, mmhal
 from opadpo.evaluation.benchmark import Benchmark, BenchmarkSet, Context, Question, Row, Scored, item
+from opadpo.evaluation.comparing import JUDGE
 from opadpo.evaluation.judging import Case, Judge, Judged, judge
 from opadpo.evaluation.public import asked_of
 from opadpo.hashing import digest
@@ -24,7 +25,7 @@ def _cases(rows: Sequence[Row], key: str, tell: Callable[[dict[str, Any], str, s
 
 
 def _scored(judged: Sequence[Judged[Any]], failed: int, items: list[dict[str, Any]], **settings: Any) -> Scored:
-    return Scored(items, failed=failed, settings={"judge": judged[0].model if judged else "", **settings})
+    return Scored(items, failed=failed, settings={JUDGE: judged[0].model if judged else "", **settings})
 
 
 def _mmhal_questions(files: Mapping[str, Path], section: EvaluateSection) -> list[Question]:
@@ -99,7 +100,7 @@ BENCHMARKS = (
         coverage="score",
         directions={"score": "higher", "hallucination": "lower"},
         units={"score": "of 6"},
-        settings=("judge", "mmhal_template"),
+        settings=(JUDGE, "mmhal_template"),
     ),
     Benchmark(
         name="llava-bench",
@@ -110,7 +111,7 @@ BENCHMARKS = (
         hallucination=None,
         coverage="relative",
         directions={"relative": "higher"},
-        settings=("judge",),
+        settings=(JUDGE,),
     ),
 )
 """Their entries in the registry."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from opadpo.errors import MissingArtefact, StepFailed, UserError, WorkspaceError
 from opadpo.evaluation.benchmark import Benchmark, Context, Row
-from opadpo.evaluation.comparing import compare
+from opadpo.evaluation.comparing import compare, differing
 from opadpo.evaluation.figures import total
 from opadpo.evaluation.result import Evaluation, Provenance, read_evaluation, write_evaluation
 from opadpo.evaluation.statistics import Difference, intervals
@@ -131,7 +131,7 @@ def _rank(benchmark: Benchmark, metric: str) -> int:
 
 
 def difference(workspace: Workspace, model: str, other: str, benchmark: Benchmark) -> dict[str, Difference]:
-    """Every metric of `model` less that of `other`; empty where `other` has no figures that hold today.
+    """Every metric of `model` less that of `other`; empty where `other` has no figures that hold today and are alike.
 
     Raises:
         MissingArtefact: if `model` was not scored.
@@ -141,7 +141,7 @@ def difference(workspace: Workspace, model: str, other: str, benchmark: Benchmar
     if workspace.state(plans.evaluation(workspace, other, benchmark.name, benchmark.prompt_set)) != "done":
         return {}
     first, second = (read_evaluation(workspace.evaluation(name, benchmark.name)) for name in (model, other))
-    if first.provenance.set_digest != second.provenance.set_digest:
+    if differing(first, second):
         return {}
     section = workspace.recipe.evaluate
     return compare(
@@ -281,11 +281,12 @@ def _hindrances(workspace: Workspace, model: str, benchmark: Benchmark) -> list[
     if workspace.state(plans.evaluation(workspace, plans.BASE, benchmark.name, prompt_set)) != "done":
         command = f"opadpo evaluate {workspace.shown} --model {plans.BASE} --benchmark {benchmark.name}"
         return [f"{benchmark.title}: {model} is not compared with the base, which is not scored; run `{command}`"]
-    first, second = (
-        read_evaluation(workspace.evaluation(name, benchmark.name)).provenance for name in (model, plans.BASE)
-    )
-    if first.set_digest != second.set_digest:
-        return [f"{benchmark.title}: {model} is not compared with the base, which was captioned on another set"]
+    evaluations = [read_evaluation(workspace.evaluation(name, benchmark.name)) for name in (model, plans.BASE)]
+    if found := differing(*evaluations):
+        seen = f"{model}: {found.first}; {plans.BASE}: {found.second}"
+        why = f"their {found.what} differ ({seen}); {found.remedy}"
+        return [f"{benchmark.title}: {model} is not compared with the base: {why}"]
+    first, second = (each.provenance for each in evaluations)
     names = ("base", "template", "image_aspect", "decoding")
     differ = ", ".join(name.replace("_", " ") for name in names if getattr(first, name) != getattr(second, name))
     if not differ:

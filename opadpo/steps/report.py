@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from opadpo import __version__
 from opadpo.errors import OpadpoError, UserError, disk_errors
-from opadpo.files import atomic_write
+from opadpo.files import atomic_write, make_folder
 from opadpo.progress import Progress
 from opadpo.recipe import dump_recipe
 from opadpo.steps import plans
@@ -42,7 +42,7 @@ def report(
 
     Raises:
         MissingArtefact: if nothing has been prepared, or the model is not there.
-        UserError: if `model` is the base.
+        UserError: if `model` is the base, or `output` can be no folder.
     """
     started = time.monotonic()
     if model == plans.BASE:
@@ -58,7 +58,7 @@ def report(
         task.advance()
         folder = output or workspace.root / FOLDER
         with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         atomic_write(folder / PAGE, _render("page.html.j2", content, escape=True))
         atomic_write(folder / CARD, _front_matter(content) + _render("card.md.j2", content, escape=False))
         task.advance()

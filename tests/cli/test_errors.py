@@ -122,6 +122,16 @@ def test_a_second_writer_is_refused_and_told_who_writes(run: Run, tmp_path: Path
     assert f"process {os.getpid()}" in message
 
 
+def test_a_folder_that_cannot_be_made_is_told(run: Run, finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
+        told = only_message(run("report", finished, "--output", place, "--quiet"))
+        assert "A folder cannot be made here" in told
+        assert str(place) in told
+    export = ("export", finished, "--format", "reviews", "--output", tmp_path / "file" / "reviews.jsonl", "--quiet")
+    assert f"{tmp_path / 'file'} is a file" in only_message(run(*export))
+
+
 def test_a_full_disk_is_told_and_leaves_nothing(program: Run, tmp_path: Path) -> None:
     ended = program("init", tmp_path / "w", "--recipe", "toy", before="ulimit -f 0")
     message = only_message(ended)

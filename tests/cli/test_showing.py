@@ -6,8 +6,10 @@ import made_workspace
 import pytest
 import yaml
 from command import Run
+from typer.main import get_command
 
 from opadpo import __version__
+from opadpo.cli.entry import app
 from opadpo.recipe import Recipe, describe, parse_recipe, preset_text
 from opadpo.steps import plans
 from opadpo.steps.result import StepResult
@@ -55,6 +57,14 @@ def test_recipe_prints_a_preset_and_a_section(run: Run) -> None:
 
 def test_version(run: Run) -> None:
     assert run("--version").out == f"opadpo {__version__}\n"
+
+
+def test_every_command_has_help(run: Run) -> None:
+    names = list(getattr(get_command(app), "commands", {}))
+    assert {"report", "status"} <= set(names)
+    for name in names:
+        assert "Usage: opadpo" in run(name, "--help").out, name
+    assert "Settings of the recipe" not in run("report", "--help").out, "it reads none"
 
 
 def test_help_of_a_step_lists_the_settings_that_it_reads(run: Run) -> None:

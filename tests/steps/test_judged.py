@@ -173,6 +173,26 @@ def test_two_judges_make_no_figure(workspace, server):
         run(workspace, "mmhal", models=["base"])
 
 
+def test_models_that_two_judges_have_judged_are_told_but_not_compared(workspace, server):
+    """A server's alias moves on to another version while a project goes on."""
+    version = "judge-1"
+
+    def moved_on(_, body):
+        return JSONResponse({**json.loads(bytes(completion(rate(server, body)).body)), "model": version})
+
+    server.behave = moved_on
+    run(workspace, "mmhal", models=["base"])
+    version = "judge-2"
+    result = run(workspace, "mmhal")
+    assert {score.model for score in result.scores} == {"base", "good"}
+    assert all(score.difference is None for score in result.scores)
+    (told,) = [text for text in result.warnings if "not compared" in text]
+    assert "judges differ (good: judge judge-2; base: judge judge-1)" in told
+    assert "one exact version of the model in evaluate.judge.endpoint.model" in told
+    report(workspace, progress=SilentProgress())
+    assert "MMHal-Bench" in (workspace.root / "report" / "report.html").read_text()
+
+
 def test_a_judge_costs_what_somebody_agreed_to(workspace, server, tiny_llava_folder):
     values = workspace.recipe.evaluate.model_dump(mode="json", exclude_defaults=True)
     values["judge"] |= {"prices": {"judge": {"input": 1e6, "output": 1e6}}, "ask_above_usd": 1}
