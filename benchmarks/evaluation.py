@@ -152,7 +152,7 @@ def main() -> None:
     section = EvaluateSection(resamples=arguments.resamples)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
-        context = Context(section, Path(name), SilentProgress())
+        context = Context(section, Path(name), SilentProgress(), Path(name) / "judge.db")
         for key, make in (("amber", amber(Path(name), arguments.words, rng)), ("pope", pope(rng))):
             benchmark, seconds = BENCHMARKS[key], []
             rows = make()
