@@ -7,23 +7,30 @@ Answer = Literal["yes", "no"]
 
 _YES = frozenset({"yes", "yeah", "yep", "true", "correct", "是", "sí", "oui", "ja"})
 _NO = frozenset({"no", "nope", "not", "none", "never", "cannot", "false", "incorrect", "否", "不", "non", "nein"})
+_UNDECIDED = re.compile(
+    r"\b(?:unsure|uncertain|unclear|(?:do not|don't) know|not (?:sure|certain|clear|possible to)"
+    r"|(?:cannot|can not|can't|could not|couldn't|unable to) (?:\w+ly )?"
+    r"(?:tell|say|determine|answer|confirm|assist|help|know))\b"
+)
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 
 
 def read_answer(text: str) -> Answer | None:
     """Yes, no, or None where the text says neither.
 
-    The first word decides if it is a yes or a no ("Yes." "no!" "NO"). Else the first sentence is searched: a negation
-    in it ("There isn't a dog", "none") means no. A statement without either ("A dog.") is not an answer and is counted
-    as unanswered, never as one of the two.
+    The first word decides if it is a yes or a no ("Yes." "no!" "NO"). Else the first sentence is searched: one that
+    declines to say ("I cannot tell", "not sure") is no answer; a negation in any other ("There isn't a dog", "none") means
+    no; a statement without either ("A dog.") is no answer. Such texts are counted as unanswered, never as one of the two.
     """
     words = _words(text)
+    first = _words(re.split(r"[.!?。！？\n]", text.strip(), maxsplit=1)[0])
     if words and words[0] in _YES:
         return "yes"
-    if words and words[0] in _NO:
+    if words and words[0] in _NO - {"not", "cannot"}:
         return "no"
-    first = _words(re.split(r"[.!?。！？\n]", text.strip(), maxsplit=1)[0])
-    if any(word in _NO or word.endswith("n't") for word in first):
+    if _UNDECIDED.search(" ".join(first)):
+        return None
+    if any(word in _NO or word.endswith("n't") for word in (*words[:1], *first)):
         return "no"
     return "yes" if any(word in _YES for word in first) else None
 

@@ -80,8 +80,8 @@ class Scored:
 
     items: list[dict[str, Any]]
     """One per question that was scored, in the order of the rows; see `item`."""
-    failed: int = 0
-    """Questions that could not be judged."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """Why questions could not be judged -> how many."""
     printed: dict[str, Any] = field(default_factory=dict)
     """What the authors' script prints, where it rounds on the way."""
     settings: dict[str, Any] = field(default_factory=dict)

@@ -24,8 +24,10 @@ def _cases(rows: Sequence[Row], key: str, tell: Callable[[dict[str, Any], str, s
     ]
 
 
-def _scored(judged: Sequence[Judged[Any]], failed: int, items: list[dict[str, Any]], **settings: Any) -> Scored:
-    return Scored(items, failed=failed, settings={JUDGE: judged[0].model if judged else "", **settings})
+def _scored(
+    judged: Sequence[Judged[Any]], failures: dict[str, int], items: list[dict[str, Any]], **settings: Any
+) -> Scored:
+    return Scored(items, failures=failures, settings={JUDGE: judged[0].model if judged else "", **settings})
 
 
 def _mmhal_questions(files: Mapping[str, Path], section: EvaluateSection) -> list[Question]:
@@ -38,10 +40,10 @@ def _score_mmhal(rows: Sequence[Row], context: Context) -> Scored:
         "Judging MMHal-Bench", mmhal.read_rating, mmhal.AGAIN, schema=None if template is not None else mmhal.SCHEMA
     )
     cases = _cases(rows, "mmhal", lambda known, question, answer: mmhal.messages(known, question, answer, template))
-    judged, failed = judge(cases, how, context)
+    judged, failures = judge(cases, how, context)
     return _scored(
         judged,
-        failed,
+        failures,
         [
             item(
                 each.case.row,
@@ -63,10 +65,10 @@ def _llava_questions(files: Mapping[str, Path], section: EvaluateSection) -> lis
 
 def _score_llava(rows: Sequence[Row], context: Context) -> Scored:
     how = Judge("Judging LLaVA-Bench", llava_bench.read_scores, llava_bench.AGAIN, temperature=0.2)
-    judged, failed = judge(_cases(rows, "llava_bench", llava_bench.messages), how, context)
+    judged, failures = judge(_cases(rows, "llava_bench", llava_bench.messages), how, context)
     return _scored(
         judged,
-        failed,
+        failures,
         [
             item(
                 each.case.row,

@@ -1,5 +1,6 @@
 """Answers that a model judges: asked once, kept, and never scored where the judgement cannot be read."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -55,8 +56,10 @@ class Judged(NamedTuple, Generic[Judgement]):
     """The judge, as its server names it."""
 
 
-def judge(cases: Sequence[Case], how: Judge[Judgement], context: Context) -> tuple[list[Judged[Judgement]], int]:
-    """Have every case judged; returns (those with a judgement, in their order, how many have none).
+def judge(
+    cases: Sequence[Case], how: Judge[Judgement], context: Context
+) -> tuple[list[Judged[Judgement]], dict[str, int]]:
+    """Have every case judged; returns (those with a judgement, in order; why others have none -> how many).
 
     What was judged before is not asked again. An answer that cannot be read is sent back once.
 
@@ -88,7 +91,7 @@ def judge(cases: Sequence[Case], how: Judge[Judgement], context: Context) -> tup
     outcomes = [found[place] for place in range(len(cases))]
     judged = [outcome for outcome in outcomes if not isinstance(outcome, Failure)]
     _one_judge(judged)
-    return judged, len(cases) - len(judged)
+    return judged, dict(Counter(outcome.reason for outcome in outcomes if isinstance(outcome, Failure)).most_common())
 
 
 def _request(messages: tuple[Message, ...], how: Judge[Any], context: Context) -> ChatRequest:

@@ -40,6 +40,8 @@ class Provenance(BaseModel):
     """Number of items scored."""
     failed: int = 0
     """Items that could not be judged; they are in no figure."""
+    failures: dict[str, int] = Field(default_factory=dict)
+    """Why they could not be judged -> how many."""
     empty: int = 0
     """Captions without any text. They are scored like others: the model has said nothing."""
     set_size: int = 0

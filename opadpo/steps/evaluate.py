@@ -1,7 +1,7 @@
 """`opadpo evaluate`: figures of captions on benchmarks, with intervals, and differences to the base."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opadpo.errors import MissingArtefact, StepFailed, UserError, WorkspaceError
@@ -212,11 +212,12 @@ def _score(workspace: Workspace, model: str, benchmark: Benchmark, context: Cont
     rows, prompts = rows_of(workspace, model, benchmark.prompt_set)
     section = workspace.recipe.evaluate
     scored = benchmark.score(rows, context)
+    failed = sum(scored.failures.values())
     if not scored.items:
         raise StepFailed(
             f"Nothing of {benchmark.title} could be judged",
-            seen=f"{scored.failed} of {len(rows)} captions failed",
-            remedy="run the command again with --retry failed",
+            seen=f"{failed} of {len(rows)} answers failed: {_reasons(scored.failures)}",
+            remedy="see to the reason, and run the command again with --retry failed",
         )
     counts = [item["counts"] for item in scored.items]
     first = rows[0].caption
@@ -243,7 +244,8 @@ def _score(workspace: Workspace, model: str, benchmark: Benchmark, context: Cont
             prompt_set=benchmark.prompt_set,
             captions=workspace.fingerprint(f"captions/{model}/{benchmark.prompt_set}.parquet"),
             n=len(scored.items),
-            failed=scored.failed,
+            failed=failed,
+            failures=scored.failures,
             empty=sum(not row.caption.response.strip() for row in rows),
             set_size=len(prompts),
             set_digest=set_digest(prompts),
@@ -251,6 +253,13 @@ def _score(workspace: Workspace, model: str, benchmark: Benchmark, context: Cont
             files=files_of_set(workspace, benchmark.prompt_set),
         ),
     )
+
+
+def _reasons(failures: Mapping[str, int], shown: int = 3) -> str:
+    """The most frequent reasons with their numbers; evaluations of earlier versions have none."""
+    listed = [f"{count:,} × {reason}" for reason, count in list(failures.items())[:shown]]
+    rest = len(failures) - len(listed)
+    return "; ".join(listed + ([f"and {rest:,} other reasons"] if rest else [])) or "reasons unknown"
 
 
 def _warnings(workspace: Workspace, model: str, benchmark: Benchmark, evaluation: Evaluation) -> list[str]:
@@ -265,8 +274,8 @@ def _warnings(workspace: Workspace, model: str, benchmark: Benchmark, evaluation
         found.append(f"{benchmark.title}: {origin.empty:,} of {captions:,} captions of {model} are empty")
     if origin.failed:
         found.append(
-            f"{benchmark.title}: {origin.failed:,} items of {model} could not be judged and are in no figure;"
-            " ask again with --retry failed"
+            f"{benchmark.title}: {origin.failed:,} items of {model} could not be judged and are in no figure"
+            f" ({_reasons(origin.failures)}); ask again with --retry failed"
         )
     if captions < origin.set_size:
         found.append(f"{benchmark.title}: {model} has captions of {captions:,} of {origin.set_size:,} prompts")

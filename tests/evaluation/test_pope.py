@@ -51,6 +51,12 @@ def test_answers_that_the_script_would_cut_away_are_asked_for() -> None:
         ("A dog.", None),
         ("A dog. There is no cat.", None),
         ("Nothing", None),
+        ("I'm sorry, I cannot tell whether there is a dog.", None),
+        ("I can’t reliably say", None),
+        ("Not sure.", None),
+        ("I don't know if there is no dog", None),
+        ("Not visible", "no"),
+        ("No, I cannot say more.", "no"),
     ],
 )
 def test_clean_reading(text: str, said: str | None) -> None:

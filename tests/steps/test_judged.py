@@ -145,7 +145,10 @@ def test_what_the_judge_does_not_say_is_in_no_figure(workspace, server):
     found = read_evaluation(workspace.evaluation("good", "mmhal"))
     assert (found.provenance.n, found.provenance.failed) == (2, 2)
     assert found.metrics["score"] == 4.0
-    assert any("2 items of good could not be judged" in text for text in result.warnings)
+    assert sum(found.provenance.failures.values()) == 2
+    (told,) = [text for text in result.warnings if "2 items of good could not be judged" in text]
+    assert "1 × no judgement in the judge's answer" in told
+    assert "500" in told, "each with its reason"
     repeated = [body for body in server.bodies if len(body["messages"]) > 2]
     assert len(repeated) == 1, "an answer that cannot be read is sent back once"
     assert re.search(r"whole number from 0 to 6", repeated[0]["messages"][-1]["content"])
@@ -158,7 +161,9 @@ def test_what_the_judge_does_not_say_is_in_no_figure(workspace, server):
 
 def test_no_judgement_at_all_makes_no_figure(workspace, server):
     server.behave = lambda *_: "No."
-    with pytest.raises(StepFailed, match="Nothing of MMHal-Bench could be judged"):
+    with pytest.raises(
+        StepFailed, match=r"(?s)Nothing of MMHal-Bench could be judged.*4 × no judgement in the judge's answer"
+    ):
         run(workspace, "mmhal", models=["base"])
     assert not workspace.evaluation("base", "mmhal").exists()
 
