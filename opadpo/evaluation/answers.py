@@ -19,8 +19,9 @@ def read_answer(text: str) -> Answer | None:
     """Yes, no, or None where the text says neither.
 
     The first word decides if it is a yes or a no ("Yes." "no!" "NO"). Else the first sentence is searched: one that
-    declines to say ("I cannot tell", "not sure") is no answer; a negation in any other ("There isn't a dog", "none") means
-    no; a statement without either ("A dog.") is no answer. Such texts are counted as unanswered, never as one of the two.
+    declines to say ("I cannot tell", "not sure") is no answer, and a negation in any other ("There isn't a dog",
+    "none") means no. A statement without either ("A dog.") is not an answer. What is none is counted as unanswered,
+    never as one of the two.
     """
     words = _words(text)
     first = _words(re.split(r"[.!?。！？\n]", text.strip(), maxsplit=1)[0])

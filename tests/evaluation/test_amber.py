@@ -152,7 +152,7 @@ def test_similar_words_excuse_and_cover(small: Amber) -> None:
 
 
 def test_clean_reading_counts_what_the_released_script_ignores(small: Amber) -> None:
-    answers = [(3, "No, there is none."), (4, "yes."), (5, "I cannot tell.")]
+    answers = [(3, "No, there is none."), (4, "yes."), (5, "It cannot be seen.")]
     clean, released = discriminative(answers, small), discriminative(answers, small, as_released=True)
     assert clean.metrics["accuracy"] == pytest.approx(100.0)
     assert released.metrics["accuracy"] == 0.0
