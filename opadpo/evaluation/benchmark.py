@@ -1,6 +1,7 @@
 """What a benchmark is to the rest of the program: its questions, its figures, and which of them is better where."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -68,6 +69,8 @@ class Context:
     """Told about long work."""
     judge_db: Path
     """Where a judge's answers are kept."""
+    judging: Callable[[], AbstractContextManager[None]]
+    """Held while a judge is asked: two runs at once would pay twice, and spend the budget twice."""
     retry_failed: bool = False
     """Ask a judge again where it has failed before."""
     agree: Callable[[Estimate], bool] | None = None

@@ -64,6 +64,7 @@ def judge(
     What was judged before is not asked again. An answer that cannot be read is sent back once.
 
     Raises:
+        Busy: if another process has answers judged.
         CostRefused, BudgetReached, EndpointError, StepFailed, UserError: as `llm.working.carry_out`.
         DataError: if different models have judged: such figures mean nothing together.
     """
@@ -85,7 +86,7 @@ def judge(
         asker.reject(requests[:2], failure)
         return failure
 
-    with RequestStore.open(context.judge_db) as store:
+    with context.judging(), RequestStore.open(context.judge_db) as store:
         asking = Asking(section, store, context.progress, retry_failed=context.retry_failed, agree=context.agree)
         carry_out(Work(how.title, lambda: iter(range(len(cases))), talk, found.__setitem__), asking)
     outcomes = [found[place] for place in range(len(cases))]

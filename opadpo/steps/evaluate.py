@@ -6,7 +6,7 @@ from typing import Any
 
 from opadpo.errors import MissingArtefact, StepFailed, UserError, WorkspaceError
 from opadpo.evaluation.benchmark import Benchmark, Context, Row
-from opadpo.evaluation.comparing import compare, differing
+from opadpo.evaluation.comparing import JUDGE, compare, differing
 from opadpo.evaluation.figures import total
 from opadpo.evaluation.result import Evaluation, Provenance, read_evaluation, write_evaluation
 from opadpo.evaluation.statistics import Difference, intervals
@@ -46,6 +46,7 @@ def evaluate(
         UserError: if no benchmark is chosen, one is unknown, or the prompts are not of its kind.
         WorkspaceError: if captions are of other prompts than the set's, or answer one twice.
         StepFailed: if nothing could be judged.
+        Busy: if another process has answers judged.
     """
     started = time.monotonic()
     chosen = [benchmark_of(name) for name in dict.fromkeys(benchmarks or workspace.recipe.evaluate.benchmarks)]
@@ -66,6 +67,7 @@ def evaluate(
                     folder_of_set(workspace, benchmark.prompt_set) / KEPT_FOLDER,
                     progress,
                     workspace.judge_db,
+                    lambda: workspace.lock(JUDGE),
                     retry_failed,
                     agree,
                 )

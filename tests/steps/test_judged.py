@@ -1,5 +1,6 @@
 """Benchmarks with a judge: a real server that judges, fails, and is asked nothing twice."""
 
+import asyncio
 import json
 import re
 
@@ -10,12 +11,13 @@ from PIL import Image
 from servers import chat_server, completion, error, user_text
 from starlette.responses import JSONResponse
 
-from opadpo.errors import CostRefused, DataError, EndpointError, StepFailed
+from opadpo.errors import Busy, CostRefused, DataError, EndpointError, StepFailed
 from opadpo.evaluation.result import read_evaluation
 from opadpo.progress import SilentProgress
 from opadpo.steps.evaluate import evaluate
 from opadpo.steps.report import report
 from opadpo.steps.sets import make_set
+from opadpo.workspace import Workspace
 
 COLOURS = ["red", "green", "blue", "white"]
 ANSWERS = {"base": "It is a cat.", "good": "It is a dog."}
@@ -207,6 +209,24 @@ def test_a_judge_costs_what_somebody_agreed_to(workspace, server, tiny_llava_fol
     assert server.asked.total() == 0
     run(dear, "mmhal", models=["base"], agree=lambda estimate: True)
     assert server.asked.total() == 4
+
+
+def test_a_second_run_does_not_ask_the_judge_at_the_same_time(workspace, server):
+    refused = []
+
+    def busy(_, body):
+        with pytest.raises(Busy, match="writing judge") as raised:
+            run(Workspace.open(workspace.root), "mmhal", models=["base"])
+        refused.append(raised.value)
+        return rate(server, body)
+
+    def meanwhile(server, body):
+        return asyncio.to_thread(busy, server, body)
+
+    server.behave = meanwhile
+    run(workspace, "mmhal", models=["base"])
+    assert len(refused) == 4
+    assert server.asked.total() == 4, "each answer is judged once"
 
 
 def test_a_judge_that_is_not_there(workspace, tiny_llava_folder):
