@@ -82,7 +82,9 @@ def summary(result: "StepResult", root: Path | None) -> str:
         parts.append("wrote " + ", ".join(result.outputs))
     following = NEXT.get(result.step)
     if following and root is not None:
-        parts.append("next: " + following.format(workspace=shlex.quote(str(root))))
+        parts.append(
+            "next: " + " ".join([following.format(workspace=shlex.quote(str(root))), *result.following.split()])
+        )
     return "\n".join(parts)
 
 

@@ -12,6 +12,7 @@ from opadpo.models.loading import load_processing
 from opadpo.progress import Progress
 from opadpo.records import Caption, Prompt
 from opadpo.steps import plans
+from opadpo.steps.benchmarks import BENCHMARKS, SETS
 from opadpo.steps.responding import Origin, Shards, check_positions, cut_warning, reusable
 from opadpo.steps.result import StepResult
 from opadpo.steps.sets import HELDOUT, artefact_of_set, folder_of_set, make_set, prompts_of_set
@@ -76,8 +77,16 @@ def caption(
         outputs=[*made, *(plan.artefact for plan in (missing or wanted).values())],
         counts={"models": len(names), "captions": len(names) * len(prompts), "reused": reused},
         warnings=warnings,
+        following=_scored_by(workspace, prompt_set),
         seconds=time.monotonic() - started,
     )
+
+
+def _scored_by(workspace: Workspace, prompt_set: str) -> str:
+    """The option of `evaluate` for a benchmark's set that the recipe's benchmarks do not read."""
+    readers = [name for name, each in BENCHMARKS.items() if prompt_set in SETS and each.prompt_set == prompt_set]
+    chosen = set(readers) & set(workspace.recipe.evaluate.benchmarks)
+    return f"--benchmark {','.join(readers)}" if readers and not chosen else ""
 
 
 class _Captioning:

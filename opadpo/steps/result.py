@@ -58,5 +58,7 @@ class StepResult(BaseModel):
     """Metrics with their intervals and differences (`evaluate`)."""
     warnings: list[str] = Field(default_factory=list)
     """What the user should act on."""
+    following: str = ""
+    """Options that the step which usually comes next needs, to go on with what was made here."""
     seconds: float = 0.0
     """Wall time."""

@@ -7,6 +7,7 @@ import small_benchmarks
 import tiny_workspace
 from random_adapter import add_adapter
 
+from opadpo.cli.layout import summary
 from opadpo.errors import MissingArtefact, ModelError, UserError
 from opadpo.models.adapters import adapter_digest
 from opadpo.progress import SilentProgress
@@ -144,6 +145,7 @@ def test_a_benchmark_s_set_is_made_and_captioned_with_its_own_images(tiny_llava_
     workspace = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder, evaluate={"files": files})
     result = run(workspace, ["base"], prompt_set="pope", offline=True)
     assert result.outputs == ["benchmarks/pope", "captions/base/pope.parquet"]
+    assert summary(result, tmp_path).endswith(f"next: opadpo evaluate {tmp_path} --benchmark pope"), "not the recipe's"
     rows = rows_of(workspace, "base", "pope")
     prompts = read_records(workspace.root / "benchmarks" / "pope" / "prompts.parquet", Prompt)
     assert [row.prompt_id for row in rows] == [prompt.prompt_id for prompt in prompts]
