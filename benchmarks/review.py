@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 from PIL import Image
 
 from opadpo.hashing import bytes_digest
@@ -149,6 +150,15 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         now, most = (int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) / 1024 for name in ("VmRSS", "VmHWM"))
         return now, most
+
+    def idle(self, seconds: float = 5.0) -> float:
+        """Share of a core that the server takes while nobody asks anything."""
+        process = psutil.Process(self.process.pid)
+        time.sleep(2)
+        before = process.cpu_times()
+        time.sleep(seconds)
+        after = process.cpu_times()
+        return (after.user + after.system - before.user - before.system) / seconds
 
     def close(self) -> None:
         self.client.close()
@@ -327,6 +337,8 @@ def main() -> None:
             results["image"] = pictures(server, 100)
             if not options.no_browser:
                 results["in the browser"] = in_browser(server, options.runs, options.commits)
+            results["idle_share"] = server.idle()
+            print(f"{'server, nobody asking':46} {100 * results['idle_share']:.1f} % of a core")
             now, most = server.memory()
             print(f"{'server memory':46} now {now:.0f} MB, at most {most:.0f} MB; the index file has {size:.0f} MB")
             results["memory_mb"] = {"now": round(now), "at_most": round(most)}

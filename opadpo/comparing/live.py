@@ -180,7 +180,8 @@ class LiveAsking:
             with self._change:
                 ready = self._change.wait_for(self._next, timeout=self._idle_seconds)
                 if not ready:
-                    self._thread = None
+                    # Whoever asks from now on gets a thread and a worker of their own.
+                    self._thread, idle, self._worker = None, self._worker, None
                     break
                 key = self._next()
                 assert key is not None
@@ -189,15 +190,12 @@ class LiveAsking:
                 self._answer(key)
             except (OSError, ValueError):
                 self._fail(key)
-                self.close_worker()
-        self.close_worker()
-
-    def close_worker(self) -> None:
-        """End the worker alone; the next question starts another."""
-        with self._change:
-            worker, self._worker = self._worker, None
-        if worker is not None:
-            _end(worker)
+                with self._change:
+                    lost, self._worker = self._worker, None
+                if lost is not None:
+                    _end(lost)
+        if idle is not None:
+            _end(idle)
 
     def _next(self) -> str | None:
         return next((key for key, q in self._questions.items() if q.state == "waiting"), None)
@@ -240,11 +238,13 @@ class LiveAsking:
     def _fail(self, key: str) -> None:
         with self._change:
             status = self._worker.wait() if self._worker else None
-            lines = (self._place() / _LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            log = self._place() / _LOG
+            said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         problem = LiveProblem(
             model=None,
             what="The process with the models has ended",
-            seen=f"exit status {status}" + (f"; its last words: {lines[-1][:300]}" if lines else ""),
+            seen=f"exit status {status}"
+            + (f"; its last words: {said.strip().splitlines()[-1][:300]}" if said.strip() else ""),
             remedy="ask again; if it ends again, the machine may be out of memory",
         )
         self._update(key, lambda q: {"state": "failed", "doing": None, "problems": [*q.problems, problem]})
