@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ def main() -> None:
     section = EvaluateSection(resamples=arguments.resamples)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
-        context = Context(section, Path(name), SilentProgress(), Path(name) / "judge.db")
+        context = Context(section, Path(name), SilentProgress(), Path(name) / "judge.db", nullcontext)
         for key, make in (("amber", amber(Path(name), arguments.words, rng)), ("pope", pope(rng))):
             benchmark, seconds = BENCHMARKS[key], []
             rows = make()
