@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import warnings
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
@@ -16,11 +17,17 @@ from app.access.gate import Gate
 from app.access.guard import name_of
 from app.access.hosts import Hosts
 from app.listening import Address, bind, opened
+from app.markup import PAGES
 from opadpo.accounts.database import Database
 from opadpo.accounts.people import People
 from opadpo.accounts.sessions import Sessions
 from opadpo.errors import UserError
 from opadpo.workspace import Workspace
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from opadpo.review.desk import Desk
 
 IDLE_SECONDS = 0.05
 """How long Gradio's queue of events rests when it is empty; our pages wait for none of its events."""
@@ -34,11 +41,9 @@ def create(workspace: Workspace) -> FastAPI:
 
     from app import files
     from app.api import asking, compare, errors, review
-    from app.pages import component, state
     from app.theme import ASSETS, CSS, theme
     from opadpo.comparing.live import LiveAsking
     from opadpo.comparing.service import Comparing
-    from opadpo.plots import FIGURES
     from opadpo.review.desk import Desk
 
     desk = Desk(workspace)
@@ -52,6 +57,31 @@ def create(workspace: Workspace) -> FastAPI:
     api.include_router(asking.router(api.state.live))
 
     files.serve(api)
+
+    _serve_pictures(api, workspace, desk)
+    pages = _pages(workspace)
+    script = f"<script>{(ASSETS / 'app.js').read_text(encoding='utf-8')}</script>"
+    with warnings.catch_warnings():
+        # Gradio says that several pages switch server-side rendering off, also to those who did so themselves.
+        warnings.filterwarnings("ignore", message="SSR mode is not supported", category=UserWarning)
+        return gr.mount_gradio_app(
+            api,
+            pages,
+            path="/",
+            theme=theme(),
+            css_paths=[CSS],
+            head=script,
+            footer_links=[],
+            run_history=False,
+            auth_dependency=name_of,
+            show_error=False,
+            ssr_mode=False,
+        )
+
+
+def _serve_pictures(api: FastAPI, workspace: Workspace, desk: "Desk") -> None:
+    """Images by the ids of their prompts, figures by their names: nothing else of the disk."""
+    from opadpo.plots import FIGURES
 
     @api.get("/images")
     def image(prompt: str) -> FileResponse:
@@ -76,40 +106,30 @@ def create(workspace: Workspace) -> FastAPI:
             raise HTTPException(404, "no such figure in this workspace")
         return FileResponse(path, headers={"Cache-Control": "no-cache"})
 
+
+def _pages(workspace: Workspace) -> "gr.Blocks":
+    """The tabs: the first is Gradio's, in the others it gives the frame to scripts of our own."""
+    import gradio as gr
+
+    from app.pages import component, state
+
     # Whoever may come in can send Gradio files, which no page of ours asks for: they are gone after an hour.
     with gr.Blocks(
         title=f"{workspace.root.name} - opadpo", analytics_enabled=False, delete_cache=(3600, 3600)
     ) as pages:
         gr.Navbar(visible=False)
         state.build(workspace, pages)
-    with pages.route("Rollouts", "/rollouts"):
-        gr.Navbar(visible=False)
-        component.build("Rollouts", workspace.root.name, "rollouts.js", ("desk.css", "rollouts.css"))
-    with pages.route("Review", "/review"):
-        gr.Navbar(visible=False)
-        component.build("Review", workspace.root.name, "main.js", ("desk.css",))
-    with pages.route("Compare", "/compare"):
-        gr.Navbar(visible=False)
-        component.build("Compare", workspace.root.name, "compare.js", ("desk.css", "compare.css"))
+    for name, script, *styles in (
+        ("Rollouts", "rollouts.js", "desk.css", "rollouts.css"),
+        ("Review", "main.js", "desk.css"),
+        ("Compare", "compare.js", "desk.css", "compare.css"),
+    ):
+        with pages.route(name, PAGES[name]):
+            gr.Navbar(visible=False)
+            component.build(name, workspace.root.name, script, styles)
     # Gradio looks into its queue of events a thousand times a second, which costs an idle app 5 to 8 % of a core.
     pages._queue.sleep_when_free = IDLE_SECONDS
-    script = f"<script>{(ASSETS / 'app.js').read_text(encoding='utf-8')}</script>"
-    with warnings.catch_warnings():
-        # Gradio says that several pages switch server-side rendering off, also to those who did so themselves.
-        warnings.filterwarnings("ignore", message="SSR mode is not supported", category=UserWarning)
-        return gr.mount_gradio_app(
-            api,
-            pages,
-            path="/",
-            theme=theme(),
-            css_paths=[CSS],
-            head=script,
-            footer_links=[],
-            run_history=False,
-            auth_dependency=name_of,
-            show_error=False,
-            ssr_mode=False,
-        )
+    return pages
 
 
 def serve(workspace: Workspace, address: Address, *, open_browser: bool = False) -> None:

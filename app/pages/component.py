@@ -1,5 +1,6 @@
 """The frame of a tab that is a component of `app/assets/desk`; its data comes over `/api/review`, not by events."""
 
+from collections.abc import Sequence
 from html import escape
 
 import gradio as gr
@@ -10,7 +11,7 @@ from app.markup import header
 MOUNT = "import({main!r}).then(component => component.mount(element.querySelector('#desk')));"
 
 
-def build(tab: str, workspace_name: str, main: str, styles: tuple[str, ...]) -> None:
+def build(tab: str, workspace_name: str, main: str, styles: Sequence[str]) -> None:
     """Draw a tab inside an open page: `main` is the script whose `mount` fills it."""
     gr.HTML(header(tab, workspace_name), apply_default_css=False)
     # Fetched side by side, not one after the other as each script names the next.

@@ -6,7 +6,7 @@ from typing import Any
 
 from opadpo.errors import WorkspaceError
 from opadpo.evaluation import amber, chair, pope
-from opadpo.evaluation.benchmark import Benchmark, BenchmarkSet, Context, Question, Row, Scored, item
+from opadpo.evaluation.benchmark import Benchmark, BenchmarkSet, Context, Direction, Question, Row, Scored, item
 from opadpo.evaluation.nouns import NounReader, Similarity, nltk_reader, same_word, spacy_similarity, vocabulary_reader
 from opadpo.recipe.sections import EvaluateSection
 
@@ -178,6 +178,11 @@ SETS = (
 )
 """The sets of prompts that they are made of."""
 
+_YES_NO: dict[str, Direction] = {
+    **dict.fromkeys(("accuracy", "precision", "recall", "f1", "answered"), "higher"),
+    "false_yes": "lower",
+}
+
 BENCHMARKS = (
     Benchmark(
         name="amber",
@@ -198,15 +203,7 @@ BENCHMARKS = (
         figures=amber.discriminative_figures,
         hallucination="false_yes",
         coverage="true_yes",
-        directions={
-            "accuracy": "higher",
-            "precision": "higher",
-            "recall": "higher",
-            "f1": "higher",
-            "answered": "higher",
-            "false_yes": "lower",
-            "true_yes": "higher",
-        },
+        directions={**_YES_NO, "true_yes": "higher"},
         yes_no=True,
         settings=("as_released",),
     ),
@@ -218,14 +215,7 @@ BENCHMARKS = (
         figures=pope.pope_figures,
         hallucination="false_yes",
         coverage="recall",
-        directions={
-            "accuracy": "higher",
-            "precision": "higher",
-            "recall": "higher",
-            "f1": "higher",
-            "answered": "higher",
-            "false_yes": "lower",
-        },
+        directions=_YES_NO,
         yes_no=True,
         settings=("as_released",),
     ),

@@ -62,19 +62,7 @@ def evaluate(
         for model, benchmark in pairs:
             plan = plans.evaluation(workspace, model, benchmark.name, benchmark.prompt_set)
             if workspace.state(plan) != "done" or (retry_failed and _has_failed(workspace, plan)):
-                context = Context(
-                    workspace.recipe.evaluate,
-                    folder_of_set(workspace, benchmark.prompt_set) / KEPT_FOLDER,
-                    progress,
-                    workspace.judge_db,
-                    lambda: workspace.lock(JUDGE),
-                    retry_failed,
-                    agree,
-                )
-                evaluation = _score(workspace, model, benchmark, context)
-                with workspace.writing(plan) as writer:
-                    write_evaluation(writer.folder / f"{benchmark.name}.json", evaluation)
-                    writer.finish({"items": len(evaluation.items), "failed": evaluation.provenance.failed})
+                _make(workspace, plan, model, benchmark, _context(workspace, benchmark, progress, retry_failed, agree))
                 made += 1
             evaluation = read_evaluation(workspace.evaluation(model, benchmark.name))
             warnings += _warnings(workspace, model, benchmark, evaluation)
@@ -203,6 +191,32 @@ def command_for(workspace: Workspace, model: str, prompt_set: str) -> str:
     """The command that makes a model's captions of a set."""
     named = "" if prompt_set == HELDOUT else f" --set {prompt_set}"
     return f"opadpo caption {workspace.shown} --model {model}{named}"
+
+
+def _context(
+    workspace: Workspace,
+    benchmark: Benchmark,
+    progress: Progress,
+    retry_failed: bool,
+    agree: Callable[[Estimate], bool] | None,
+) -> Context:
+    return Context(
+        section=workspace.recipe.evaluate,
+        files=folder_of_set(workspace, benchmark.prompt_set) / KEPT_FOLDER,
+        progress=progress,
+        judge_db=workspace.judge_db,
+        judging=lambda: workspace.lock(JUDGE),
+        retry_failed=retry_failed,
+        agree=agree,
+    )
+
+
+def _make(workspace: Workspace, plan: Plan, model: str, benchmark: Benchmark, context: Context) -> None:
+    """Score a model and write its figures."""
+    evaluation = _score(workspace, model, benchmark, context)
+    with workspace.writing(plan) as writer:
+        write_evaluation(writer.folder / f"{benchmark.name}.json", evaluation)
+        writer.finish({"items": len(evaluation.items), "failed": evaluation.provenance.failed})
 
 
 def _has_failed(workspace: Workspace, plan: Plan) -> bool:
