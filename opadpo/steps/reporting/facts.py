@@ -97,11 +97,6 @@ class Facts:
         manifest = self.manifests.get(artefact)
         return dict(manifest.counts) if manifest else {}
 
-    @property
-    def captioned(self) -> list[str]:
-        """Models with figures, the base first."""
-        return list(dict.fromkeys(score.model for table in self.tables for score in table.scores))
-
 
 def gather(workspace: Workspace) -> Facts:
     """Collect the facts of a workspace. What is damaged is named in `trouble` and left out."""
