@@ -20,7 +20,7 @@ from opadpo.cli.entry import app
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"pytorch-gpu": "torch", "matplotlib-base": "matplotlib"}
 """Where conda-forge names a package differently."""
-LOCKED_EXTRAS = ("dev", "notebooks", "postgres")
+LOCKED_EXTRAS = ("azure", "dev", "keyring", "notebooks", "postgres")
 CONDA_EXTRAS = ("azure", "gpu", "keyring", "notebooks", "postgres")
 
 
