@@ -13,8 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from opadpo.checks import Check
 from opadpo.errors import ModelError, UserError
 
 if TYPE_CHECKING:
@@ -37,24 +38,6 @@ PROGRAMS = {
     "rsync": "a workspace cannot be copied to another machine and back",
     "sbatch": "work cannot be handed to a Slurm cluster from here",
 }
-
-
-@dataclass(frozen=True)
-class Check:
-    """One finding."""
-
-    name: str
-    """What was looked at."""
-    state: Literal["ok", "warning", "missing"]
-    """`missing`: it is not there; `warning`: it is there but falls short."""
-    seen: str
-    """What was found."""
-    cost: str = ""
-    """What you cannot do, or do only slowly; empty if ok."""
-    remedy: str = ""
-    """What to do about it."""
-    required: bool = False
-    """True if the package, or the recipe asked about, cannot work without it."""
 
 
 @dataclass(frozen=True)

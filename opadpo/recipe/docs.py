@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -55,6 +55,14 @@ def _section(section: type[BaseModel], key: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _section(field.annotation, f"{prefix}{name}")
+        elif (named := _section_by_name(field.annotation)) is not None:
+            yield from _section(named, f"{prefix}{name}.NAME")
+
+
+def _section_by_name(annotation: Any) -> type[BaseModel] | None:
+    """The section of which a setting holds several by names of the user's own; None if it holds something else."""
+    value = get_args(annotation)[-1] if get_origin(annotation) is dict else None
+    return value if isinstance(value, type) and issubclass(value, BaseModel) else None
 
 
 def _row(info: FieldInfo) -> str:

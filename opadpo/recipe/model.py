@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from opadpo.recipe.base import Section, setting
+from opadpo.recipe.jobs import JobsSection
 from opadpo.recipe.sections import (
     BuildSection,
     CaptionSection,
@@ -38,6 +39,7 @@ class Recipe(Section):
     train: TrainSection = setting(TrainSection(), "The two stages.")
     caption: CaptionSection = setting(CaptionSection(), "Responses on held-out prompts.")
     evaluate: EvaluateSection = setting(EvaluateSection(), "Benchmark figures.")
+    jobs: JobsSection = setting(JobsSection(), "Work in the background, here or elsewhere.", outcome=False)
 
 
 _MODULES = re.compile(r"\b(?:\w+\.)+(?=[A-Z])|\btyping\.")

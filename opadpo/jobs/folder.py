@@ -1,0 +1,72 @@
+"""The folder of a job: its files, its id, and how its state is read and written."""
+
+import re
+import secrets
+from datetime import datetime
+from pathlib import Path
+
+from opadpo.errors import NotFound, UserError
+from opadpo.files import atomic_write
+from opadpo.jobs.record import Job
+
+JOB_FILE = "job.json"
+RECIPE_FILE = "recipe.yaml"
+RESOLVED_FILE = "recipe.resolved.yaml"
+LOG_FILE = "log.txt"
+RESULT_FILE = "result.jsonl"
+METRICS_FILE = "metrics.jsonl"
+PROGRESS_FILE = "progress.json"
+STEP_PROGRESS_FILE = "step_progress.json"
+USAGE_FILE = "usage.jsonl"
+ALARMS_FILE = "alarms.jsonl"
+MUTED_FILE = "muted.json"
+CANCEL_FILE = "cancel.json"
+HEARTBEAT_FILE = "heartbeat"
+RUNNER_LOG_FILE = "runner.log"
+LOCK_FILE = ".lock"
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_LETTERS = "abcdefghijkmnpqrstuvwxyz"
+
+
+def new_id(step: str, at: datetime) -> str:
+    """An id for a job submitted at `at`: sorts by time, and says what it does."""
+    return f"{at:%Y%m%d-%H%M%S}-{step}-{''.join(secrets.choice(_LETTERS) for _ in range(4))}"
+
+
+def checked_id(job_id: str) -> str:
+    """`job_id`, if it can be the name of a job's folder.
+
+    Raises:
+        NotFound: if it has other characters than letters, digits, `-` and `_`.
+    """
+    if not _ID.fullmatch(job_id):
+        raise NotFound("There is no such job", seen=repr(job_id), remedy="`opadpo jobs list WORKSPACE` lists them")
+    return job_id
+
+
+def read_job(folder: Path) -> Job:
+    """The job of a folder, as it is written there.
+
+    Raises:
+        NotFound: if the folder holds no job.
+        UserError: if its job.json is damaged.
+    """
+    path = folder / JOB_FILE
+    try:
+        return Job.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(
+            "There is no such job", seen=folder.name, remedy="`opadpo jobs list WORKSPACE` lists them"
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            "A job's record is damaged, or of a later version of this package",
+            seen=f"{path}: {str(error).splitlines()[0]}",
+            remedy="update the package, or move that folder away; what the job has made is not in it",
+        ) from error
+
+
+def write_job(folder: Path, job: Job) -> None:
+    """Write a job's record, whole or not at all."""
+    atomic_write(folder / JOB_FILE, job.model_dump_json(indent=2))
