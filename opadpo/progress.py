@@ -1,10 +1,18 @@
-"""Progress of long work: rate and time left on a terminal, plain lines in a log, nothing in a test."""
+"""Progress of long work: a bar on a terminal, plain lines in a log, a file for others, nothing in a test."""
 
+import json
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from typing import Protocol
+
+FILE_SECONDS = 1.0
+"""How often `FileProgress` writes at most."""
+NOTE_SECONDS = 1.0
+"""How often a task's notes are printed at most."""
 
 
 class Task(Protocol):
@@ -12,6 +20,10 @@ class Task(Protocol):
 
     def advance(self, amount: int = 1) -> None:
         """Count `amount` more as done."""
+        ...
+
+    def note(self, text: str) -> None:
+        """How it is going: a line in a log. On a terminal the bar says enough."""
         ...
 
 
@@ -63,8 +75,7 @@ class LineProgress:
         """A task that prints a line now and then, and one at its end."""
         counter = _LineCounter(description, total, done, self.interval)
         yield counter
-        if counter.reported != counter.done:
-            counter.report()
+        counter.end()
 
     def say(self, message: str) -> None:
         """Print the message."""
@@ -116,6 +127,9 @@ class TerminalProgress:
                     rate = self.count / max(time.monotonic() - started, 1e-9)
                     bars.update(bar, advance=amount, rate=f"{rate:.1f}/s")
 
+                def note(self, text: str) -> None:
+                    pass
+
             yield _Bar()
 
     def say(self, message: str) -> None:
@@ -125,6 +139,37 @@ class TerminalProgress:
     def warn(self, message: str) -> None:
         """Print the warning."""
         self.console.print(f"warning: {message}", markup=False, highlight=False, style="yellow")
+
+
+class FileProgress:
+    """Writes how far the newest task is into a file, at most once a second, beside what another progress shows.
+
+    The file holds one JSON object: task, done, total, rate (per second), seconds_left, at (since 1970); a reader
+    sees it whole. Where it cannot be written (a full disk), the work goes on.
+    """
+
+    def __init__(self, inner: Progress, path: Path) -> None:
+        """`inner` shows the same to the user."""
+        self.inner, self.path = inner, path
+
+    @contextmanager
+    def task(self, description: str, total: int | None, *, done: int = 0) -> Iterator[Task]:
+        """A task of both."""
+        with self.inner.task(description, total, done=done) as shown:
+            counter = _FileCounter(self.path, description, total, done, shown)
+            counter.write()
+            try:
+                yield counter
+            finally:
+                counter.write()
+
+    def say(self, message: str) -> None:
+        """Tell the user something."""
+        self.inner.say(message)
+
+    def warn(self, message: str) -> None:
+        """Tell the user something that they should act on."""
+        self.inner.warn(message)
 
 
 def default_progress() -> Progress:
@@ -139,25 +184,95 @@ class _Counter:
     def advance(self, amount: int = 1) -> None:
         self.done += amount
 
+    def note(self, text: str) -> None:
+        pass
 
-class _LineCounter(_Counter):
-    def __init__(self, description: str, total: int | None, done: int, interval: float) -> None:
+
+class _TimedCounter(_Counter):
+    """Knows its rate and the time left."""
+
+    def __init__(self, description: str, total: int | None, done: int) -> None:
         super().__init__(done)
-        self.description, self.total, self.interval = description, total, interval
+        self.description, self.total = description, total
         self.first, self.started = done, time.monotonic()
+
+    @property
+    def rate(self) -> float:
+        """Done per second since the start."""
+        return (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None while nobody can know."""
+        if self.total is None or self.rate <= 0:
+            return None
+        return max(0.0, (self.total - self.done) / self.rate)
+
+
+class _LineCounter(_TimedCounter):
+    def __init__(self, description: str, total: int | None, done: int, interval: float) -> None:
+        super().__init__(description, total, done)
+        self.interval = interval
         self.printed, self.reported = self.started, -1
+        self.noted, self.unprinted = self.started - NOTE_SECONDS, ""
 
     def advance(self, amount: int = 1) -> None:
         super().advance(amount)
         if time.monotonic() - self.printed >= self.interval:
             self.report()
 
+    def note(self, text: str) -> None:
+        self.unprinted = f"{time.strftime('%H:%M:%S')}  {text}"
+        if time.monotonic() - self.noted >= NOTE_SECONDS:
+            self._print_note()
+
+    def end(self) -> None:
+        if self.unprinted:
+            self._print_note()
+        if self.reported != self.done:
+            self.report()
+
     def report(self) -> None:
         self.printed, self.reported = time.monotonic(), self.done
-        elapsed = self.printed - self.started
-        rate = (self.done - self.first) / max(elapsed, 1e-9)
         line = f"{self.description}: {self.done}" + (f"/{self.total}" if self.total is not None else "")
-        line += f"  {rate:.1f}/s"
-        if self.total is not None and rate > 0 and self.done < self.total:
-            line += f"  {(self.total - self.done) / rate:.0f} s left"
+        line += f"  {self.rate:.1f}/s"
+        if self.total is not None and self.done < self.total and (left := self.seconds_left) is not None:
+            line += f"  {left:.0f} s left"
         print(line, file=sys.stderr, flush=True)
+
+    def _print_note(self) -> None:
+        print(self.unprinted, file=sys.stderr, flush=True)
+        self.noted, self.unprinted = time.monotonic(), ""
+
+
+class _FileCounter(_TimedCounter):
+    def __init__(self, path: Path, description: str, total: int | None, done: int, shown: Task) -> None:
+        super().__init__(description, total, done)
+        self.path, self.shown = path, shown
+        self.written = 0.0
+
+    def advance(self, amount: int = 1) -> None:
+        super().advance(amount)
+        self.shown.advance(amount)
+        if time.monotonic() - self.written >= FILE_SECONDS:
+            self.write()
+
+    def note(self, text: str) -> None:
+        self.shown.note(text)
+
+    def write(self) -> None:
+        self.written = time.monotonic()
+        left = self.seconds_left
+        state = {
+            "task": self.description,
+            "done": self.done,
+            "total": self.total,
+            "rate": round(self.rate, 4),
+            "seconds_left": None if left is None else round(left, 1),
+            "at": time.time(),
+        }
+        # Not `atomic_write`: nobody needs this after a power cut, and a disk asked to keep it would slow the work.
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        with suppress(OSError):
+            temporary.write_text(json.dumps(state), encoding="utf-8")
+            os.replace(temporary, self.path)

@@ -11,7 +11,8 @@ from typer.main import get_command
 
 from opadpo import __version__
 from opadpo.cli import accounts, exchanging, method, setting_up, showing
-from opadpo.cli.reporting import Terminated, UsageError, report_usage_error
+from opadpo.cli.reporting import UsageError, report_usage_error
+from opadpo.processes.signals import Stopped
 
 app = typer.Typer(
     name="opadpo",
@@ -69,7 +70,7 @@ def _stop_on_sigterm() -> None:
 
     def stop(number: int, _: object) -> None:
         if os.getpid() == me:
-            raise Terminated
+            raise Stopped(number)
         # A forked worker has inherited this handler: it just ends.
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

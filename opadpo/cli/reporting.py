@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shlex
+import signal
 import sys
 import tempfile
 import traceback
@@ -17,21 +18,21 @@ from typing import Any, cast
 import typer
 
 from opadpo.errors import DependencyMissing, DiskFull, OpadpoError
-from opadpo.progress import Progress, SilentProgress, Task, default_progress
+from opadpo.processes.signals import Stopped
+from opadpo.progress import FileProgress, Progress, SilentProgress, Task, default_progress
 
-FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
+FAILED = 1
 
 # Libraries that write from C or Rust report a full disk in words, without an errno.
 DISK_FULL_WORDS = ("no space left on device", "database or disk is full", "disk quota exceeded")
 
 LOG_FOLDER = ".logs"
 
+PROGRESS_VARIABLE = "OPADPO_PROGRESS"
+"""Names a file that tells others, as a job's page, how far the command is."""
+
 # typer keeps its parser's exceptions to itself; every usage error shares this base of the public one.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, made an exception so that a step can stop the servers and processes that it started."""
 
 
 class CommandProgress:
@@ -40,6 +41,8 @@ class CommandProgress:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._inner: Progress = SilentProgress() if quiet else default_progress()
+        if path := os.environ.get(PROGRESS_VARIABLE):
+            self._inner = FileProgress(self._inner, Path(path))
         self._warned: list[str] = []
 
     def task(self, description: str, total: int | None, *, done: int = 0) -> AbstractContextManager[Task]:
@@ -82,7 +85,7 @@ def errors(verb: str, root: Path | None, *, as_json: bool) -> Iterator[None]:
     except (typer.Exit, typer.Abort, UsageError):
         raise
     except KeyboardInterrupt as interrupt:
-        status = TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+        status = 128 + (interrupt.number if isinstance(interrupt, Stopped) else signal.SIGINT)
         _tell("Interrupted", "stopped; run the same command again to continue", as_json=as_json, status=status)
         raise typer.Exit(status) from interrupt
     except BrokenPipeError as error:

@@ -22,6 +22,7 @@ HOSTED_VARIABLE = "TORCHELASTIC_USE_AGENT_STORE"
 _LARGEST = 8 * 2**20 - 1024
 _PATIENCE = timedelta(minutes=5)
 _EVENTS, _ITEMS, _END, _LEFT = "opadpo/events", "opadpo/items", "opadpo/end", "opadpo/left"
+_STOP = "opadpo/stop"
 
 
 class Channel:
@@ -96,6 +97,14 @@ class Channel:
     def ended(self) -> int | None:
         """The status, once there is one."""
         return int(self._store.get(_END)) if self._store.check([_END]) else None
+
+    def ask_to_stop(self, number: int) -> None:
+        """Ask every process to stop at its next good moment, for this signal."""
+        self._store.set(_STOP, str(number))
+
+    def asked_to_stop(self) -> int:
+        """The signal; 0 while nobody has asked."""
+        return int(self._store.get(_STOP)) if self._store.check([_STOP]) else 0
 
     def leave(self) -> int:
         """Say that this process needs the store no more; returns how many have said so."""

@@ -5,7 +5,6 @@ python -m opadpo.processes.serving        with RANK, WORLD_SIZE, MASTER_ADDR, MA
 
 import importlib
 import os
-import signal
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any
 from opadpo.errors import OpadpoError
 from opadpo.processes.channel import HOSTED_VARIABLE, Channel
 from opadpo.processes.here import SERVING_VARIABLE, rank_here
+from opadpo.processes.signals import Stopped, Wish, serve_wishes
 
 WORKERS = {
     "train": "opadpo.training.run:work",
@@ -83,6 +83,9 @@ class _TeamTask:
         if time.monotonic() - self._told_at >= _SHOW_SECONDS:
             self.tell()
 
+    def note(self, text: str) -> None:
+        self._channel.tell(note=text)
+
     def tell(self) -> None:
         if self._untold:
             self._channel.tell(advance=self._untold)
@@ -98,8 +101,7 @@ def serve() -> None:
     Raises:
         StepFailed: if the owner cannot be reached.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C goes to the owner as well, which ends its processes
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    wish = serve_wishes()
     os.environ[SERVING_VARIABLE] = "1"
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a lost owner is told in pages of C++ frames
     from torch.distributed import DistNetworkError
@@ -107,7 +109,8 @@ def serve() -> None:
     channel = Channel.join()
     os.environ[HOSTED_VARIABLE] = "True"
     done = threading.Event()
-    watch = threading.Thread(target=_end_with_owner, args=(Channel.join(), os.getppid(), done), daemon=True)
+    watched = (Channel.join(), os.getppid(), wish, done)
+    watch = threading.Thread(target=_end_with_owner, args=watched, daemon=True)
     watch.start()
     service = Service(channel)
     try:
@@ -132,13 +135,16 @@ def _serve(service: Service) -> None:
 
 
 def _carry_out(order: dict[str, str], service: Service) -> bool:
-    """Do one order; False if that failed."""
+    """Do one order; False if that failed or was stopped."""
     module, _, function = WORKERS[order["worker"]].partition(":")
     try:
         result = getattr(importlib.import_module(module), function)(order["payload"], service)
     except OpadpoError as error:
         failure = {"class": type(error).__name__, "what": error.what, "seen": error.seen, "remedy": error.remedy}
         service.channel.tell(failed={k: v if v is None else str(v) for k, v in failure.items()})
+        return False
+    except Stopped as stopped:
+        service.channel.tell(stopped=stopped.number)
         return False
     except Exception as error:
         # A process whose neighbour has failed fails too, in words of the network: it is ended while it waits here.
@@ -152,13 +158,22 @@ def _carry_out(order: dict[str, str], service: Service) -> bool:
     return True
 
 
-def _end_with_owner(channel: Channel, parent: int, done: threading.Event) -> None:
-    """End this process when the team has failed or its owner has gone: no process goes on by itself."""
+def _end_with_owner(channel: Channel, parent: int, wish: Wish, done: threading.Event) -> None:
+    """End this process when the team has failed or its owner has gone: no process goes on by itself.
+
+    Where it is asked to stop and does nothing that can stop well, the owner learns it at once, and ends the team.
+    """
+    told = False
     while not done.wait(4 * POLL_SECONDS):
         try:
             failed = bool(channel.ended())
             if failed:
                 channel.leave()
+            elif number := channel.asked_to_stop():
+                wish.ask(number)
+            if wish.number and not wish.heeded and not told:
+                channel.tell(stopped=wish.number)
+                told = True
         except RuntimeError:  # the store has gone
             os._exit(_LOST)
         if failed or os.getppid() != parent:

@@ -14,6 +14,7 @@ from opadpo.errors import OpadpoError, StepFailed, UserError
 from opadpo.processes.channel import HOSTED_VARIABLE, Channel
 from opadpo.processes.here import SERVING_VARIABLE, launched_outside, processes_here
 from opadpo.processes.serving import LAST, POLL_SECONDS
+from opadpo.processes.signals import Stopped, Wish, heeding, pass_on
 from opadpo.progress import Progress, Task
 
 T = TypeVar("T")
@@ -132,16 +133,23 @@ class Team:
     def everyone(self, worker: str, payload: str, progress: Progress) -> list[Any]:
         """Let every process do the same order; returns what each made of it, in the order of their ranks.
 
+        A first SIGINT or SIGTERM is handed on to the processes, which stop where that is good; a second one ends them.
+
         Raises:
             OpadpoError: the failure of a process, as the class that it was there.
             StepFailed: if one ended without saying why (killed).
+            Stopped: after a signal; or whatever the signal's handler raises.
         """
-        self._order(worker, payload)
         results: dict[int, Any] = {}
-        with closing(self._events(progress)) as events:
-            while len(results) < self.count:
-                event = next(events)
-                results[event["finished"]] = event["result"]
+        try:
+            with heeding() as wish:
+                self._order(worker, payload)
+                with closing(self._events(progress, wish)) as events:
+                    while len(results) < self.count:
+                        event = next(events)
+                        results[event["finished"]] = event["result"]
+        except Stopped as stopped:
+            pass_on(stopped.number, str(stopped))
         return [results[rank] for rank in range(self.count)]
 
     def spread(
@@ -191,16 +199,22 @@ class Team:
         self._channel.order(self._orders, {"worker": worker, "payload": payload})
         self._orders += 1
 
-    def _events(self, progress: Progress) -> Generator[dict[str, Any]]:
-        """What the processes tell; their progress is shown, and a failure raised."""
+    def _events(self, progress: Progress, wish: Wish | None = None) -> Generator[dict[str, Any]]:
+        """What the processes tell; their progress is shown, a failure raised, and a wish to stop handed on."""
         tasks: list[Task] = []
+        asked = False
         with ExitStack() as open_tasks:
             while True:
+                if wish is not None and wish.number and not asked:
+                    self._channel.ask_to_stop(wish.number)
+                    asked = True
                 # Asked before the events are read: one that has ended has told everything by then.
                 statuses = [process.poll() for process in self._children]
                 for event in self._channel.heard():
                     if "failed" in event:
                         raise _failure(event["failed"])
+                    if "stopped" in event:
+                        raise Stopped(event["stopped"])
                     if "finished" in event or "item" in event:
                         yield event
                     else:
@@ -222,6 +236,8 @@ def _show(event: dict[str, Any], progress: Progress, tasks: list[Task], open_tas
         tasks.clear()
     elif "advance" in event and tasks:
         tasks[-1].advance(event["advance"])
+    elif "note" in event and tasks:
+        tasks[-1].note(event["note"])
     elif "say" in event:
         progress.say(event["say"])
     elif "warn" in event:

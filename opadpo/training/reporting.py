@@ -45,13 +45,34 @@ class Reporter(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Append a line; numbers that are not finite are left out, as JSON has none."""
+        """Append a line. JSON has no numbers that are not finite: their names are listed under `not_finite`."""
         if not logs or not state.is_world_process_zero or not ("loss" in logs or "eval_loss" in logs):
             return
         line = {"step": state.global_step, "time": time.time()}
-        line |= {key: value for key, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
+        bad = [key for key, value in logs.items() if isinstance(value, float) and not math.isfinite(value)]
+        line |= {key: value for key, value in logs.items() if key not in bad} | ({"not_finite": bad} if bad else {})
+        if self.task is not None:
+            self.task.note(_in_words(logs, state))
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
+
+
+SHOWN = (
+    ("loss", "loss {:.4g}"),
+    ("eval_loss", "held-out loss {:.4g}"),
+    ("rewards/margins", "margin {:.3g}"),
+    ("eval_rewards/margins", "margin {:.3g}"),
+    ("rewards/accuracies", "acc {:.2f}"),
+    ("eval_rewards/accuracies", "acc {:.2f}"),
+    ("learning_rate", "lr {:.1e}"),
+    ("tokens_per_second", "{:,.0f} tok/s"),
+)
+"""What the line in a log holds of the metrics."""
+
+
+def _in_words(logs: Mapping[str, Any], state: TrainerState) -> str:
+    parts = [text.format(logs[key]) for key, text in SHOWN if key in logs]
+    return "  ".join([f"step {state.global_step}/{state.max_steps}", *parts])
 
 
 def _step_of(line: str) -> float:

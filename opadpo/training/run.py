@@ -21,6 +21,7 @@ from opadpo.models.families.base import Processing
 from opadpo.models.loading import choose_device, load_model, load_processing
 from opadpo.processes.here import first_process, processes_here, wait_for_all
 from opadpo.processes.serving import Service
+from opadpo.processes.signals import heeding
 from opadpo.progress import Progress, SilentProgress, Task
 from opadpo.recipe import outcome
 from opadpo.recipe.training import OpadpoSection, TrainerSection
@@ -46,6 +47,7 @@ from opadpo.training.packing import check_attention
 from opadpo.training.policy import continued_adapter, fresh_adapter, reference_name
 from opadpo.training.reference import data_digest, fill
 from opadpo.training.reporting import METRICS_FILE, Reporter, cut_metrics
+from opadpo.training.stopping import StopWhenAsked
 from opadpo.training.trainer import RunSettings, StageTrainer
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ def run_job(job: TrainingJob, progress: Progress) -> TrainingOutcome:
         DependencyMissing: if the optimizer or precision needs what is not there.
         StepFailed: if the loss is not finite, the first update's check fails, or GPU memory runs out.
         DiskFull: if there is no room for a checkpoint.
+        Stopped: after a signal, once the running update and a checkpoint are done; or what the signal's handler raises.
     """
     section = _section(job)
     device = choose_device(job.recipe.model.device)
@@ -94,11 +97,14 @@ def run_job(job: TrainingJob, progress: Progress) -> TrainingOutcome:
                 rows = _fill_reference(job, trainer, prepared, progress)
             _measure_onpolicy(job, trainer, prepared)
         updates = trainer.args.max_steps
-        with _task(progress, f"train {job.name}", updates, done) as task:
-            trainer.add_callback(_reporter(job, section, prepared, task))
-            checkpoint = job.run / f"checkpoint-{done}"
-            with disk_errors(job.run):
+        with heeding() as wish:
+            stop = StopWhenAsked(wish, trainer.largest, progress if first_process() else SilentProgress())
+            with _task(progress, f"train {job.name}", updates, done) as task, disk_errors(job.run):
+                trainer.add_callback(_reporter(job, section, prepared, task))
+                trainer.add_callback(stop)
+                checkpoint = job.run / f"checkpoint-{done}"
                 trainer.train(resume_from_checkpoint=str(checkpoint) if done else None)
+        stop.end()
     except torch.OutOfMemoryError as error:
         raise _out_of_memory(job, section, error) from error
     with saving(job.output):

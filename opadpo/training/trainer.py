@@ -26,6 +26,7 @@ from opadpo.training.collate import Batch, Collator, Visit
 from opadpo.training.loss import add_up
 from opadpo.training.loss_inputs import Values
 from opadpo.training.policy import load_policy, model_dtype, policy_weights, save_adapter
+from opadpo.training.stopping import in_groups_of_their_own
 
 BAD_BATCH_FILE = "bad_batch.json"
 
@@ -166,6 +167,16 @@ class StageTrainer(Trainer):
 
     def _over_processes(self, value: Tensor) -> Tensor:
         return self.accelerator.gather(value) if self.args.world_size > 1 else value  # pyright: ignore[reportReturnType]
+
+    def largest(self, number: int) -> int:
+        """The largest of the processes' numbers."""
+        return int(self._over_processes(torch.tensor([number], device=self.args.device)).max())
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Its workers heed no signals to the group of processes."""
+        loader = super().get_train_dataloader()
+        in_groups_of_their_own(loader)
+        return loader
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
         batch = inputs.placed(self.args.device, model_dtype(self.model))

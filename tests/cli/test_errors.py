@@ -1,6 +1,7 @@
 """The user's mistakes: one clear message, exit status 2, nothing half-written; failures: 1; interrupts: 130."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,8 +11,8 @@ import pytest
 import yaml
 from command import Ended, Run
 
-from opadpo.cli.reporting import Terminated
 from opadpo.errors import StepFailed
+from opadpo.processes.signals import Stopped
 from opadpo.recipe import preset_names
 from opadpo.workspace import Workspace
 
@@ -185,7 +186,7 @@ def test_ctrl_c_says_how_to_continue(run: Run, finished: Path, monkeypatch: pyte
     _raise(monkeypatch, KeyboardInterrupt())
     ended = run("status", finished)
     assert (ended.status, ended.err) == (130, "stopped; run the same command again to continue\n")
-    _raise(monkeypatch, Terminated())
+    _raise(monkeypatch, Stopped(signal.SIGTERM))
     assert run("status", finished, "--json").result["exit"] == 143
 
 

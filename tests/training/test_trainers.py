@@ -66,6 +66,9 @@ class StopAt(SilentProgress):
                 if description.startswith("train") and self.count == outer.step:
                     outer.action()
 
+            def note(self, text):
+                pass
+
         yield Task()
 
 
