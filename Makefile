@@ -15,7 +15,7 @@ LOCK_EXTRAS := --extra azure --extra dev --extra keyring --extra notebooks --ext
 LOCK_TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo app test check quick lint format docs screenshots lock bench clean
+.PHONY: help setup demo app test check quick lint format docs pages screenshots lock bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,7 +58,10 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## write the pages that are made from the code (docs/recipes.md, parts of docs/reviewing.md)
+docs: pages ## build the site into site/, with every link checked; then open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+pages: setup ## write the pages that are made from the code (docs/recipes.md, parts of docs/reviewing.md)
 	$(BIN)/python -m opadpo.recipe.docs > docs/recipes.md.new
 	mv docs/recipes.md.new docs/recipes.md
 	$(BIN)/python -m app.docs

@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "reviewing.md"
 NAMES = {
     "ArrowDown": "↓", "ArrowUp": "↑", "ArrowLeft": "←", "ArrowRight": "→", "Escape": "Esc", "-": "−",
 }  # fmt: skip
-PART = re.compile(r"(<!-- (\w+): made by `make docs` -->\n).*?(<!-- end -->)", re.DOTALL)
+PART = re.compile(r"(<!-- (\w+): made by `make pages` -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(name: str) -> Any:

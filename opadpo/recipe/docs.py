@@ -13,7 +13,7 @@ from opadpo.recipe.reading import preset_names, preset_text
 INTRODUCTION = """\
 # Recipes
 
-<!-- Made from the fields in opadpo/recipe/ by `make docs`; change the help texts there. -->
+<!-- Made from the fields in opadpo/recipe/ by `make pages`; change the help texts there. -->
 
 One file, `recipe.yaml` in the workspace, holds every setting of every step. A setting that is not written there has the
 default below. The whole file is checked before anything starts, and every mistake is told at once. A command of a step

@@ -451,7 +451,7 @@ def test_the_desks_files_are_kept_by_the_browser_until_they_change(page: Page):
 
 def test_the_page_on_reviewing_is_up_to_date():
     text = docs.PAGE.read_text(encoding="utf-8")
-    assert docs.page(text) == text, "run `make docs`"
+    assert docs.page(text) == text, "run `make pages`"
 
 
 def test_people_who_decided_differently_are_a_queue_of_their_own(page: Page, desk):
