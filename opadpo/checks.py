@@ -1,7 +1,8 @@
 """What a look at a machine found, and what to do about it."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -20,3 +21,8 @@ class Check:
     """What to do about it."""
     required: bool = False
     """True if the package, or the recipe asked about, cannot work without it."""
+
+
+def as_dicts(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """Findings for `--json`."""
+    return [asdict(check) for check in checks]

@@ -11,11 +11,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opadpo.checks import Check
+from opadpo.checks import Check, as_dicts
 from opadpo.errors import ModelError, UserError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
-        return {"checks": [asdict(check) for check in self.checks], "verdict": self.verdict}
+        return {"checks": as_dicts(self.checks), "verdict": self.verdict}
 
 
 def examine(recipe: str | None = None, workspace: Path | None = None) -> Report:

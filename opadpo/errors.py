@@ -97,6 +97,10 @@ class DiskFull(UserError):
     """The disk has no room for what is to be written; nothing half-written is left in place."""
 
 
+class Unreachable(UserError):
+    """Another machine cannot be reached; what it does is not changed by that."""
+
+
 class PortInUse(UserError):
     """The app was asked to listen on a port that another program has."""
 

@@ -44,11 +44,14 @@ class Workspace:
         self.overrides = overrides or []
 
     @classmethod
-    def open(cls, root: Path | str, overrides: list[str] | None = None) -> "Workspace":
-        """Open an existing workspace and read its recipe.
+    def open(
+        cls, root: Path | str, overrides: list[str] | None = None, *, recipe_file: Path | None = None
+    ) -> "Workspace":
+        """Open an existing workspace and read its recipe, or another one in its place.
 
         Raises:
             WorkspaceError: if the folder is not a workspace.
+            UserError: if there is no such `recipe_file`.
             RecipeError: if the recipe has mistakes.
         """
         path = Path(root).expanduser()
@@ -61,7 +64,7 @@ class Workspace:
                 if free
                 else "name the folder of a workspace; `opadpo init DIR --recipe toy` makes one in a new folder",
             )
-        return cls(path.resolve(), load_recipe(path / RECIPE_FILE, overrides), overrides)
+        return cls(path.resolve(), load_recipe(recipe_file or path / RECIPE_FILE, overrides), overrides)
 
     @classmethod
     def create(cls, root: Path | str, recipe_text: str, overrides: list[str] | None = None) -> "Workspace":

@@ -10,7 +10,7 @@ import typer
 from typer.main import get_command
 
 from opadpo import __version__
-from opadpo.cli import accounts, exchanging, method, setting_up, showing
+from opadpo.cli import accounts, exchanging, jobs, method, setting_up, showing
 from opadpo.cli.reporting import UsageError, report_usage_error
 from opadpo.processes.signals import Stopped
 
@@ -45,6 +45,7 @@ method.register(app)
 showing.register(app)
 exchanging.register(app)
 accounts.register(app)
+jobs.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

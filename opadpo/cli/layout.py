@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from opadpo.checks import Check
     from opadpo.steps.result import Score, StepResult
 
 NEXT = {
@@ -37,6 +38,15 @@ def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] | None = None,
         wrapped = textwrap.wrap(row[-1], room, break_long_words=False, break_on_hyphens=False) or [""]
         text.append((start + wrapped[0]).rstrip())
         text += [" " * offset + line for line in wrapped[1:]]
+    return "\n".join(text)
+
+
+def checks_table(checks: "Sequence[Check]") -> str:
+    """Findings under each other, then what each that is not ok costs and what to do about it."""
+    text = [table([(check.state, check.name, check.seen) for check in checks])]
+    for check in checks:
+        if check.state != "ok":
+            text.append(f"\n{check.name}: {check.cost}\n" + table([(f"-> {check.remedy}",)]))
     return "\n".join(text)
 
 

@@ -59,13 +59,28 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON as 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use what is on this machine; never reach for the hub.")]
 
+OtherRecipe = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        metavar="FILE.yaml",
+        help="Read this recipe instead of the workspace's recipe.yaml.",
+        show_default=False,
+    ),
+]
+
 COMMON: dict[str, tuple[Any, Any]] = {"as_json": (AsJson, False), "quiet": (Quiet, False)}
 """Options of every verb: parameter name -> (annotated type, default)."""
 
 RECIPE: dict[str, tuple[Any, Any]] = {"overrides": (Overrides, None), **COMMON}
 """Options of verbs that read a recipe but run nothing."""
 
-STEP: dict[str, tuple[Any, Any]] = {"overrides": (Overrides, None), "offline": (Offline, False), **COMMON}
+STEP: dict[str, tuple[Any, Any]] = {
+    "overrides": (Overrides, None),
+    "recipe_file": (OtherRecipe, None),
+    "offline": (Offline, False),
+    **COMMON,
+}
 """Options of every step."""
 
 RECIPE_WITH_SET: dict[str, tuple[Any, Any]] = {**RECIPE, "overrides": (OverridesAndSet, None)}

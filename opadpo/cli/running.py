@@ -50,6 +50,8 @@ class Run:
     """The workspace's folder; None for verbs without one."""
     overrides: list[str] = field(default_factory=list)
     """`--set section.key=value`."""
+    recipe_file: Path | None = None
+    """`--recipe FILE.yaml` of a step; None: the workspace's own."""
     as_json: bool = False
     """`--json`."""
     quiet: bool = False
@@ -68,7 +70,7 @@ class Run:
         from opadpo.workspace import Workspace
 
         assert self.root is not None
-        return Workspace.open(self.root, self.overrides)
+        return Workspace.open(self.root, self.overrides, recipe_file=self.recipe_file)
 
     @functools.cached_property
     def progress(self) -> reporting.CommandProgress:

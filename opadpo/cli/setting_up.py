@@ -90,12 +90,8 @@ def doctor(
     from opadpo.doctor import examine
 
     report = examine(recipe=recipe, workspace=workspace)
-    text = [layout.table([(check.state, check.name, check.seen) for check in report.checks])]
-    for check in report.checks:
-        if check.state != "ok":
-            text.append(f"\n{check.name}: {check.cost}\n" + layout.table([(f"-> {check.remedy}",)]))
-    text.append("\n" + report.verdict)
-    return Outcome(report.as_dict(), "\n".join(text), exit_status=1 if report.missing else 0, always=True)
+    text = f"{layout.checks_table(report.checks)}\n\n{report.verdict}"
+    return Outcome(report.as_dict(), text, exit_status=1 if report.missing else 0, always=True)
 
 
 @verb(workspace=False)

@@ -2,12 +2,12 @@
 
 import re
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from opadpo.errors import NotFound, UserError
 from opadpo.files import atomic_write
-from opadpo.jobs.record import Job
+from opadpo.jobs.record import Attempt, Job, JobRequest
 
 JOB_FILE = "job.json"
 RECIPE_FILE = "recipe.yaml"
@@ -21,9 +21,10 @@ USAGE_FILE = "usage.jsonl"
 ALARMS_FILE = "alarms.jsonl"
 MUTED_FILE = "muted.json"
 CANCEL_FILE = "cancel.json"
+FETCHED_FILE = "fetched"
 HEARTBEAT_FILE = "heartbeat"
 RUNNER_LOG_FILE = "runner.log"
-LOCK_FILE = ".lock"
+RUNNER_LOCK_FILE = ".runner.lock"
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _LETTERS = "abcdefghijkmnpqrstuvwxyz"
@@ -70,3 +71,23 @@ def read_job(folder: Path) -> Job:
 def write_job(folder: Path, job: Job) -> None:
     """Write a job's record, whole or not at all."""
     atomic_write(folder / JOB_FILE, job.model_dump_json(indent=2))
+
+
+def damaged_job(folder: Path, problem: str) -> Job:
+    """What lists show in the place of a job whose record cannot be read."""
+    at = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+    return Job(
+        job_id=folder.name,
+        step="pipeline",
+        title="a job whose record cannot be read",
+        commands=[],
+        request=JobRequest(step="pipeline"),
+        target="",
+        workspace=str(folder.parent.parent),
+        submitted_by="",
+        submitted_at=at,
+        state="lost",
+        reason=problem,
+        state_at=at,
+        attempts=[Attempt(number=1, state="lost", queued_at=at)],
+    )

@@ -34,6 +34,8 @@ TITLE_LENGTH = 120
 PYTHON = "{python}"
 WORKSPACE = "{workspace}"
 JOB = "{job}"
+SNAPSHOT = ("--recipe", f"{JOB}/recipe.yaml")
+"""How a step is told to read the recipe as it was at submission."""
 OPADPO = (PYTHON, "-m", "opadpo")
 """How a command of this package begins in a job."""
 
@@ -86,6 +88,11 @@ class JobRequest(JobRecord):
     """Longest run in minutes, instead of the target's."""
     title: str | None = None
     """For people; None: the model's name or the step."""
+
+    @field_validator("title")
+    @classmethod
+    def _title(cls, title: str | None) -> str | None:
+        return None if title is None else one_line(title)
 
 
 class Resources(JobRecord):
@@ -225,27 +232,38 @@ class Job(JobRecord):
         words = {PYTHON: python, WORKSPACE: workspace, JOB: job}
         return [words.get(word) or word.replace(f"{JOB}/", f"{job}/") for word in command]
 
-    def command_text(self, root: Path | str) -> str:
-        """The commands as lines that a shell takes, for the workspace at `root`."""
+    def without_snapshot(self) -> Self:
+        """The job with commands that read the workspace's own recipe: for people to run by hand, before it exists."""
+        commands = []
+        for command in self.commands:
+            start = command.index(SNAPSHOT[0])
+            commands.append(command[:start] + command[start + len(SNAPSHOT) :])
+        return self.model_copy(update={"commands": commands})
+
+    def command_lines(self, root: Path | str) -> list[str]:
+        """The commands as a shell takes them, for the workspace at `root`."""
         folder = f"{root}/jobs/{self.job_id}"
         lines = []
         for command in self.commands:
-            known = tuple(command[:3]) == OPADPO
-            words = ["opadpo", *command[3:]] if known else command
+            words = ["opadpo", *command[3:]] if tuple(command[:3]) == OPADPO else command
             lines.append(shlex.join(self.argv(words, python="python3", workspace=str(root), job=folder)))
-        return "\n".join(lines)
+        return lines
+
+    def command_text(self, root: Path | str) -> str:
+        """The same, one command a line."""
+        return "\n".join(self.command_lines(root))
 
 
 def observe(job: Job, folder: Path) -> Job:
     """What a reader may say of a job: one whose runner has died without a word is `lost`.
 
-    A job that runs in a mirrored folder is as its machine last said: only that machine knows better.
+    A job in a mirrored folder or in the hands of a scheduler is as its target last said: only that knows better.
     """
-    if job.terminal or job.mirrored:
+    if job.terminal or job.mirrored or job.target_settings.kind == "slurm":
         return job
     attempt = job.attempt
     if attempt.pid is None:
-        if attempt.scheduler_id is not None or (now() - attempt.queued_at).total_seconds() < START_SECONDS:
+        if (now() - attempt.queued_at).total_seconds() < START_SECONDS:
             return job
         return _lost(job, folder, "Its runner never started")
     if attempt.host == hostname():

@@ -1,16 +1,39 @@
 """What the command line, the app and notebooks call: ask for jobs, look at them, stop them, go on with them."""
 
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from opadpo.errors import StepFailed
-from opadpo.jobs.folder import JOB_FILE, checked_id, read_job
-from opadpo.jobs.record import Job, JobRequest, observe
-from opadpo.jobs.targets import Target, named_target
-from opadpo.progress import Progress
-from opadpo.recipe import Recipe
+from filelock import FileLock, Timeout
+
+import opadpo
+from opadpo.errors import Conflict, NotFound, OpadpoError, UserError, disk_errors
+from opadpo.files import atomic_write, make_folder
+from opadpo.jobs.folder import (
+    CANCEL_FILE,
+    FETCHED_FILE,
+    JOB_FILE,
+    RECIPE_FILE,
+    RESOLVED_FILE,
+    checked_id,
+    damaged_job,
+    new_id,
+    read_job,
+    write_job,
+)
+from opadpo.jobs.record import Attempt, Job, JobRequest, last_checkpoint, now, observe, one_line
+from opadpo.jobs.requests import Planned, overlap, plan
+from opadpo.jobs.targets import Target, make_target, named_target
+from opadpo.progress import Progress, SilentProgress
+from opadpo.recipe import Recipe, dump_recipe
 from opadpo.workspace import Workspace
+
+LOCK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -24,7 +47,7 @@ class Preview:
     recipe: Recipe
     """The resolved recipe; where that cannot be, the workspace's."""
     problems: list[str]
-    """Why it cannot be submitted, every reason at once; empty if it can."""
+    """Why it cannot be submitted, every reason at once, each beginning with its field; empty if it can."""
 
 
 class TargetInfo(NamedTuple):
@@ -42,8 +65,16 @@ class Jobs:
     """The jobs of one workspace."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
         self.root = workspace.jobs()
+        self._workspace = workspace.root
+        self._read: dict[str, tuple[tuple[int, int], Job]] = {}
+
+    @property
+    def workspace(self) -> Workspace:
+        """The workspace with its recipe as it is now."""
+        return Workspace.open(self._workspace)
+
+    # -- looking -------------------------------------------------------------------------------------------------
 
     def targets(self) -> list[TargetInfo]:
         """Places where jobs of this workspace may run."""
@@ -75,9 +106,29 @@ class Jobs:
         folder = self.folder(job_id)
         return observe(read_job(folder), folder)
 
+    def log(self, job_id: str, offset: int = 0) -> Iterator[bytes]:
+        """What a job's log has now after its first `offset` bytes, in pieces.
+
+        Raises:
+            Unreachable: if it is on another machine that cannot be reached.
+        """
+        job, folder = self.get(job_id), self.folder(job_id)
+        target = self._target_of(job)
+        while piece := target.logs(job, folder, offset):
+            yield piece
+            offset += len(piece)
+
     def preview(self, request: JobRequest) -> Preview:
         """What a request would do, and why it cannot be submitted if it cannot; nothing is written."""
-        raise StepFailed("Jobs cannot be submitted yet", seen=request.step)
+        planned = plan(request, self.workspace)
+        text = self._job(request, planned, by="", cloned_from=None).without_snapshot().command_text(self._workspace)
+        return Preview(text, planned.overrides, planned.recipe, planned.problems)
+
+    def clone_request(self, job_id: str) -> JobRequest:
+        """What was asked for with a job, to be changed and submitted anew."""
+        return self.get(job_id).request
+
+    # -- doing ---------------------------------------------------------------------------------------------------
 
     def submit(
         self, request: JobRequest, *, by: str, progress: Progress | None = None, cloned_from: str | None = None
@@ -89,15 +140,30 @@ class Jobs:
             Conflict: if a job that has not ended writes the same artefact; the message names it.
             Unreachable: if the target's machine cannot be reached.
         """
-        raise StepFailed("Jobs cannot be submitted yet", seen=request.step)
-
-    def refresh(self, job_id: str, progress: Progress | None = None) -> Job:
-        """Bring a job that runs on another machine up to date, and fetch what it has made once it has ended.
-
-        Raises:
-            Unreachable: if the machine cannot be reached; the job stays what it was.
-        """
-        raise StepFailed("Jobs cannot be brought up to date yet", seen=job_id)
+        workspace = self.workspace
+        planned = plan(request, workspace)
+        if planned.problems:
+            raise UserError(
+                "\n".join(["The job cannot be submitted:", *(f"  - {each}" for each in planned.problems)]),
+                remedy="correct what is named",
+            )
+        job = self._job(request, planned, by=by, cloned_from=cloned_from)
+        folder = self.folder(job.job_id)
+        with self._submitting():
+            self._refuse_second_writer(job)
+            with disk_errors(folder):
+                folder.mkdir()
+                shutil.copyfile(workspace.root / RECIPE_FILE, folder / RECIPE_FILE)
+                atomic_write(folder / RESOLVED_FILE, dump_recipe(planned.recipe))
+                write_job(folder, job)
+        try:
+            return self._target_of(job).submit(job, folder, progress or SilentProgress())
+        except UserError:
+            shutil.rmtree(folder)  # nothing has started
+            raise
+        except OpadpoError as error:
+            write_job(folder, job.moved("failed", one_line(str(error))))
+            raise
 
     def cancel(self, job_id: str, *, by: str) -> Job:
         """Ask a job to stop; it saves a checkpoint first. Nothing happens to one that has ended.
@@ -105,19 +171,63 @@ class Jobs:
         Raises:
             Unreachable: if its machine cannot be reached.
         """
-        raise StepFailed("Jobs cannot be cancelled yet", seen=job_id)
+        job = self.get(job_id)
+        if not job.terminal:
+            self._target_of(job).cancel(job, self.folder(job_id), one_line(by))
+        return self.get(job_id)
 
     def resume(self, job_id: str, *, by: str, progress: Progress | None = None) -> Job:
         """Run a job again that failed, was cancelled or lost: a new attempt, which does what is missing.
 
         Raises:
-            Conflict: if it has not ended, or another job writes the same artefact.
+            Conflict: if it has not ended, or has succeeded, or another job writes the same artefact.
+            Unreachable: if its machine cannot be reached; it stays what it was.
         """
-        raise StepFailed("Jobs cannot be resumed yet", seen=job_id)
+        folder = self.folder(job_id)
+        with self._submitting():
+            before = self.get(job_id)
+            if not before.terminal or before.state == "succeeded":
+                raise Conflict(
+                    "Only a job that ended before its time can be resumed",
+                    seen=f"{job_id} is {before.state}",
+                    remedy="clone it to run it once more" if before.terminal else "cancel it first",
+                )
+            self._refuse_second_writer(before)
+            attempt = Attempt(number=before.attempt.number + 1, queued_at=now(), resumed_from=last_checkpoint(folder))
+            # The end of an attempt that was found lost is written down before the next one begins.
+            job = before.model_copy(update={"attempts": [*before.attempts, attempt]}).moved("queued")
+            with disk_errors(folder):
+                (folder / CANCEL_FILE).unlink(missing_ok=True)
+                (folder / FETCHED_FILE).unlink(missing_ok=True)
+                write_job(folder, job)
+        try:
+            return self._target_of(job).submit(job, folder, progress or SilentProgress())
+        except OpadpoError:
+            write_job(folder, before)
+            raise
 
-    def clone_request(self, job_id: str) -> JobRequest:
-        """What was asked for with a job, to be changed and submitted anew."""
-        return self.get(job_id).request
+    def refresh(self, job_id: str, progress: Progress | None = None) -> Job:
+        """Bring a job that runs elsewhere up to date, and fetch what it has made once it has ended.
+
+        Somebody else who does the same at this moment does it for us.
+
+        Raises:
+            Unreachable: if the machine cannot be reached; the job stays what it was.
+        """
+        job, folder = self.get(job_id), self.folder(job_id)
+        settled = job.terminal and (not job.mirrored or (folder / FETCHED_FILE).exists())
+        if job.target_settings.kind == "local" or settled:
+            return job
+        try:
+            with FileLock(folder / ".refresh.lock", timeout=0):
+                target = self._target_of(job)
+                if not job.terminal:
+                    job = target.status(job, folder)
+                if job.terminal and job.mirrored:
+                    self._fetch(target, job, folder, progress)
+        except Timeout:
+            return self.get(job_id)
+        return job
 
     def fetch(self, job_id: str, progress: Progress | None = None) -> list[str]:
         """Bring what a job has made into this workspace; the artefacts that came.
@@ -125,9 +235,98 @@ class Jobs:
         Raises:
             Unreachable: if its machine cannot be reached.
         """
-        raise StepFailed("Results cannot be fetched yet", seen=job_id)
+        job = self.get(job_id)
+        return self._fetch(self._target_of(job), job, self.folder(job_id), progress)
+
+    def _fetch(self, target: Target, job: Job, folder: Path, progress: Progress | None) -> "list[str]":
+        came = target.fetch(job, folder, progress or SilentProgress())
+        if job.terminal:
+            atomic_write(folder / FETCHED_FILE, "\n".join(came))
+        return came
+
+    def _job(self, request: JobRequest, planned: Planned, *, by: str, cloned_from: str | None) -> Job:
+        at = now()
+        return Job(
+            job_id=new_id(request.step, at),
+            step=request.step,
+            title=planned.title,
+            commands=planned.commands,
+            request=request,
+            target=planned.target,
+            target_settings=planned.target_settings,
+            resources=planned.resources,
+            alarms=planned.recipe.jobs.alarms,
+            webhook_env=planned.recipe.jobs.webhook_env,
+            recipe_name=planned.recipe.name,
+            overrides=planned.overrides,
+            runs=planned.runs,
+            writes=planned.writes,
+            code_version=code_version(),
+            workspace=str(self._workspace),
+            submitted_by=one_line(by),
+            submitted_at=at,
+            cloned_from=cloned_from,
+            state_at=at,
+            attempts=[Attempt(number=1, queued_at=at)],
+        )
+
+    def _target_of(self, job: Job) -> Target:
+        """The target as it was when the job was submitted: that is where it runs, whatever the recipe says now."""
+        return make_target(job.target, job.target_settings, self.workspace)
+
+    def _refuse_second_writer(self, job: Job) -> None:
+        for other in self.list():
+            if other.terminal or other.job_id == job.job_id:
+                continue
+            if (artefact := overlap(job.writes, other.writes)) is not None:
+                raise Conflict(
+                    f"Another job writes {artefact}",
+                    seen=f"{other.job_id} ({other.title}), {other.state}",
+                    remedy="wait until it has ended, cancel it, or give the new one another name",
+                )
+
+    @contextmanager
+    def _submitting(self) -> Iterator[None]:
+        """One at a time, so that two jobs that write the same artefact see each other."""
+        with disk_errors(self.root):
+            make_folder(self.root)
+            lock = FileLock(self.root / ".submit.lock", timeout=LOCK_SECONDS)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def list(self) -> list[Job]:
-        """All jobs, the newest first, each as it is now."""
-        folders = sorted((path.parent for path in self.root.glob(f"*/{JOB_FILE}")), reverse=True)
-        return [self.get(folder.name) for folder in folders]
+        """All jobs, the newest first, each as it is now; only records that have changed are read again."""
+        found: dict[str, tuple[tuple[int, int], Job]] = {}
+        for folder in self.root.iterdir() if self.root.is_dir() else ():
+            try:
+                state = (folder / JOB_FILE).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            stamp = (state.st_mtime_ns, state.st_size)
+            known = self._read.get(folder.name)
+            try:
+                found[folder.name] = known if known and known[0] == stamp else (stamp, read_job(folder))
+            except NotFound:
+                continue
+            except UserError as error:
+                found[folder.name] = (stamp, damaged_job(folder, str(error.seen)))
+        self._read = found
+        jobs = [observe(job, self.root / name) for name, (_, job) in found.items()]
+        return sorted(jobs, key=lambda job: (job.submitted_at, job.job_id), reverse=True)
+
+
+@cache
+def code_version() -> str:
+    """The package's version, and the commit where it runs from a checkout; `+` marks changes that are in none."""
+    root = Path(opadpo.__file__).parents[1]
+    if not (root / ".git").exists():
+        return opadpo.__version__
+    question = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+    try:
+        told = subprocess.run(question, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return opadpo.__version__
+    return f"{opadpo.__version__} ({told})"

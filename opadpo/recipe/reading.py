@@ -55,10 +55,13 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe file and apply `key=value` overrides.
 
     Raises:
+        UserError: if there is no such file.
         RecipeError: with every mistake in it.
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise UserError("There is no such recipe file", seen=path, remedy="name a .yaml file") from error
     except UnicodeDecodeError as error:
         raise RecipeError(
             [f"not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"], source=str(path)

@@ -3,11 +3,11 @@
 from importlib import import_module
 
 from opadpo.errors import UserError
-from opadpo.jobs.targets.base import Target, Unreachable
+from opadpo.jobs.targets.base import Target
 from opadpo.recipe.jobs import TargetSection
 from opadpo.workspace import Workspace
 
-__all__ = ["KINDS", "Target", "Unreachable", "make_target"]
+__all__ = ["KINDS", "Target", "make_target", "named_target"]
 
 KINDS = {"local": "local:LocalTarget", "ssh": "ssh:SshTarget", "slurm": "slurm:SlurmTarget"}
 """Kind -> module in this folder and class; imported when one is used."""

@@ -4,15 +4,10 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from opadpo.checks import Check
-from opadpo.errors import UserError
-from opadpo.jobs.record import Job
+from opadpo.jobs.record import Job, Resources
 from opadpo.progress import Progress
 from opadpo.recipe.jobs import TargetSection
 from opadpo.workspace import Workspace
-
-
-class Unreachable(UserError):
-    """The machine of a target cannot be reached; what it does is not changed by that."""
 
 
 class Target(ABC):
@@ -35,6 +30,10 @@ class Target(ABC):
         Raises:
             Unreachable: if it cannot be asked.
         """
+
+    def problems(self, resources: Resources) -> list[str]:
+        """Why a job cannot have these resources, as far as it is known without asking another machine."""
+        return []
 
     @abstractmethod
     def submit(self, job: Job, folder: Path, progress: Progress) -> Job:
@@ -59,7 +58,7 @@ class Target(ABC):
 
     @abstractmethod
     def logs(self, job: Job, folder: Path, offset: int) -> bytes:
-        """What the job's log has after its first `offset` bytes."""
+        """What the job's log has after its first `offset` bytes; of a long one as much as fits into memory easily."""
 
     @abstractmethod
     def cancel(self, job: Job, folder: Path, by: str) -> None:

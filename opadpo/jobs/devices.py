@@ -1,0 +1,55 @@
+"""The GPUs of this machine."""
+
+import os
+import subprocess
+from functools import cache
+
+CPU = "cpu"
+"""The device of jobs without GPUs: one at a time."""
+GPU = "gpu-"
+"""How the names of the others begin."""
+
+
+def gpu(index: int) -> str:
+    """The name of a GPU as a device."""
+    return f"{GPU}{index}"
+
+
+def visible_gpus() -> str:
+    """What `CUDA_VISIBLE_DEVICES` says to this process; empty if it says nothing."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
+def gpus_here() -> list[int]:
+    """Indexes of the GPUs of this machine, in the order of the bus; only those that this process may use."""
+    there = _gpus_there()
+    allowed = [word.strip() for word in visible_gpus().split(",") if word.strip()]
+    if all(word.isdigit() for word in allowed) and allowed:
+        return [index for index in there if str(index) in allowed]
+    return list(there)
+
+
+@cache
+def _gpus_there() -> tuple[int, ...]:
+    try:
+        import pynvml
+    except ModuleNotFoundError:
+        return _gpus_of_the_driver()
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        return tuple(range(pynvml.nvmlDeviceGetCount()))
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpus_of_the_driver() -> tuple[int, ...]:
+    """The same from the driver's own program, where its library has no binding here."""
+    question = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(question, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(int(line) for line in told.split() if line.isdigit())

@@ -1,0 +1,228 @@
+"""From what somebody asks for to what runs: commands, overrides, artefacts, resources; every problem at once."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from opadpo.errors import RecipeError, UserError
+from opadpo.jobs.record import OPADPO, SNAPSHOT, STEPS, WORKSPACE, JobRequest, Resources, Step, one_line
+from opadpo.jobs.targets import make_target
+from opadpo.recipe import Recipe, load_recipe, parse_recipe, preset_names, preset_text
+from opadpo.recipe.base import Section
+from opadpo.recipe.jobs import TargetSection
+from opadpo.workspace import Workspace, checked_name
+
+BASE = "base"
+TRAINING: tuple[Step, ...] = ("opa", "opadpo")
+DEFAULT_SET = "heldout"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a request comes to."""
+
+    title: str
+    commands: list[list[str]]
+    overrides: list[str]
+    recipe: Recipe
+    runs: list[str]
+    writes: list[str]
+    target: str
+    target_settings: TargetSection
+    resources: Resources
+    problems: list[str] = field(default_factory=list)
+    """Each begins with the field of the request, or the setting, that it belongs to."""
+
+
+def plan(request: JobRequest, workspace: Workspace) -> Planned:
+    """What a request comes to under the workspace's recipe; nothing is written and nothing started."""
+    problems = list(_wrong_names(request))
+    overrides = [*_of_preset(request, workspace, problems), *request.overrides]
+    recipe = _recipe(workspace, overrides, problems)
+    steps = _steps(request)
+    if request.steps and request.step != "pipeline":
+        problems.append("steps: only a pipeline has steps; leave them out, or make step pipeline")
+    name, settings = _target(request, workspace.recipe, problems)
+    resources = _resources(request, settings, recipe)
+    problems += make_target(name, settings, workspace).problems(resources)
+    problems += _too_many_processes(recipe, resources)
+    if not problems:
+        problems += _missing(request, steps, workspace)
+    runs = [_trained(request, step, steps) for step in steps if step in TRAINING]
+    return Planned(
+        title=one_line(request.title or "") or _default_title(request, runs),
+        commands=[_command(request, step, steps, workspace, overrides) for step in steps],
+        overrides=overrides,
+        recipe=recipe,
+        runs=runs,
+        writes=[artefact for step in steps for artefact in _writes(request, step, steps, workspace)],
+        target=name,
+        target_settings=settings,
+        resources=resources,
+        problems=problems,
+    )
+
+
+# -- checks ----------------------------------------------------------------------------------------------------
+
+
+def _wrong_names(request: JobRequest) -> Iterator[str]:
+    named = [("name", request.name), ("start", request.start), ("prompt_set", request.prompt_set)]
+    named += [("models", model) for model in request.models]
+    for key, value in named:
+        if value is None:
+            continue
+        try:
+            checked_name(value)
+        except UserError as error:
+            yield f"{key}: {error.what}, seen {value!r}; {error.remedy}"
+    if request.name == BASE:
+        yield f"name: seen {BASE}, which is the base model's; choose another"
+    for override in request.overrides:
+        if override.partition("=")[0].strip().split(".")[0] == "jobs":
+            yield f"{override.partition('=')[0]}: a job cannot change where jobs run; change recipe.yaml"
+
+
+def _of_preset(request: JobRequest, workspace: Workspace, problems: list[str]) -> list[str]:
+    if request.preset is None:
+        return []
+    if request.preset not in preset_names():
+        problems.append(f"preset: there is no recipe {request.preset!r}; use one of {', '.join(preset_names())}")
+        return []
+    preset = parse_recipe(preset_text(request.preset), source=request.preset)
+    return list(differences(workspace.recipe, preset))
+
+
+def differences(old: Section, new: Section, prefix: str = "") -> Iterator[str]:
+    """`key=value` for every setting in which `new` differs; what jobs are is the workspace's own affair."""
+    values = new.model_dump(mode="json")
+    for name in type(new).model_fields:
+        before, after = getattr(old, name), getattr(new, name)
+        if before == after or (not prefix and name in ("jobs", "name")):
+            continue
+        if isinstance(after, Section) and isinstance(before, Section):
+            yield from differences(before, after, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}={json.dumps(values[name], ensure_ascii=False)}"
+
+
+def _recipe(workspace: Workspace, overrides: list[str], problems: list[str]) -> Recipe:
+    try:
+        return load_recipe(workspace.root / "recipe.yaml", overrides)
+    except RecipeError as error:
+        problems += error.problems
+        return workspace.recipe
+
+
+def _target(request: JobRequest, recipe: Recipe, problems: list[str]) -> tuple[str, TargetSection]:
+    known = recipe.jobs.named()
+    name = request.target or recipe.jobs.target
+    if name not in known:
+        problems.append(f"target: there is no {name!r} in the recipe; use one of {', '.join(known)}")
+        name = next(iter(known))
+    return name, known[name]
+
+
+def _resources(request: JobRequest, settings: TargetSection, recipe: Recipe) -> Resources:
+    wanted = request.gpus if request.gpus is not None else settings.gpus
+    if isinstance(wanted, list):
+        wanted = list(dict.fromkeys(wanted))
+    return Resources(
+        gpus=0 if recipe.model.device == "cpu" else wanted,
+        nodes=request.nodes or settings.nodes,
+        processes=recipe.train.processes,
+        time=request.time or settings.time,
+    )
+
+
+def _too_many_processes(recipe: Recipe, resources: Resources) -> Iterator[str]:
+    count = len(resources.gpus) if isinstance(resources.gpus, list) else resources.gpus
+    for key, processes in (("train", recipe.train.processes), ("model", recipe.model.processes)):
+        if count and processes > count * resources.nodes:
+            yield (
+                f"{key}.processes: seen {processes} with {count * resources.nodes} GPUs; each process needs one:"
+                " ask for more GPUs, or set it lower"
+            )
+
+
+def _missing(request: JobRequest, steps: list[Step], workspace: Workspace) -> Iterator[str]:
+    """Adapters that are asked for and neither there nor about to be made by this job."""
+    made = {_trained(request, step, steps) for step in steps if step in TRAINING}
+    for key, names in (("start", [request.start] if request.start else []), ("models", request.models)):
+        for name in names:
+            if name != BASE and name not in made and workspace.manifest(f"adapters/{name}") is None:
+                yield f"{key}: there is no adapter {name!r} in the workspace; train it first, or name another"
+
+
+# -- what runs -------------------------------------------------------------------------------------------------
+
+
+def _steps(request: JobRequest) -> list[Step]:
+    if request.step != "pipeline":
+        return [request.step]
+    return [step for step in STEPS if not request.steps or step in request.steps]
+
+
+def _trained(request: JobRequest, step: Step, steps: list[Step]) -> str:
+    """Name of the adapter that a stage makes; a pipeline's name is that of its last stage."""
+    last = [each for each in steps if each in TRAINING][-1]
+    return request.name if request.name and step == last else step
+
+
+def _models(request: JobRequest, steps: list[Step], workspace: Workspace) -> list[str]:
+    """Models that are captioned: those asked for, else the base, the adapters that are there, and those made here."""
+    if request.models:
+        return list(dict.fromkeys(request.models))
+    folder = workspace.root / "adapters"
+    there = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    made = [_trained(request, step, steps) for step in steps if step in TRAINING]
+    return list(dict.fromkeys([BASE, *there, *made]))
+
+
+def _command(
+    request: JobRequest, step: Step, steps: list[Step], workspace: Workspace, overrides: list[str]
+) -> list[str]:
+    """The argument list of one step; a step that has nothing left to do says so and ends at once."""
+    words = ["train", step, WORKSPACE] if step in TRAINING else [step, WORKSPACE]
+    words += SNAPSHOT
+    if step in TRAINING:
+        name = _trained(request, step, steps)
+        words += ["--name", name] if name != step else []
+        last = [each for each in steps if each in TRAINING][-1]
+        words += ["--from", request.start] if request.start and step == last else []
+    elif step == "caption":
+        words += ["--model", ",".join(_models(request, steps, workspace))]
+        words += ["--set", request.prompt_set] if request.prompt_set else []
+    elif step == "evaluate" and request.models:
+        words += ["--model", ",".join(dict.fromkeys(request.models))]
+    for override in overrides:
+        words += ["--set", override]
+    return [*OPADPO, *words, "--json"]
+
+
+def _writes(request: JobRequest, step: Step, steps: list[Step], workspace: Workspace) -> list[str]:
+    """Artefacts that a step makes, or the folder in which they are."""
+    if step in TRAINING:
+        return [f"adapters/{_trained(request, step, steps)}"]
+    if step == "caption":
+        prompt_set = request.prompt_set or DEFAULT_SET
+        return [f"captions/{model}/{prompt_set}.parquet" for model in _models(request, steps, workspace)]
+    if step == "evaluate":
+        return [f"evaluations/{model}" for model in request.models] or ["evaluations"]
+    return {"prepare": ["prompts"], "rollout": ["rollouts"], "revise": ["expert"], "build": ["datasets"]}[step]
+
+
+def overlap(first: list[str], second: list[str]) -> str | None:
+    """An artefact that both lists name, or of which one names the folder; None if there is none."""
+    for one in first:
+        for other in map(Path, second):
+            if Path(one) == other or Path(one) in other.parents or other in Path(one).parents:
+                return one
+    return None
+
+
+def _default_title(request: JobRequest, runs: list[str]) -> str:
+    if request.step == "pipeline":
+        return "pipeline"
+    return runs[0] if runs else request.step

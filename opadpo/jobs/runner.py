@@ -1,0 +1,379 @@
+"""The process that runs a job: `python -m opadpo.jobs.runner FOLDER`, on the machine where the work is done.
+
+It leaves the session of whoever starts it, waits for its devices, runs the commands one after another, watches them,
+and writes what becomes of them into the job's folder. Nothing depends on the program that asked for the job.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from opadpo.errors import Conflict, OpadpoError, disk_errors
+from opadpo.jobs import identity
+from opadpo.jobs.descendants import JOB_VARIABLE, adopt_orphans, descendants, marked
+from opadpo.jobs.devices import CPU, GPU, gpu, gpus_here, visible_gpus
+from opadpo.jobs.folder import (
+    CANCEL_FILE,
+    LOG_FILE,
+    RESULT_FILE,
+    RUNNER_LOCK_FILE,
+    RUNNER_LOG_FILE,
+    STEP_PROGRESS_FILE,
+    read_job,
+    write_job,
+)
+from opadpo.jobs.keeping import Keeper
+from opadpo.jobs.queue import Queue, Wish
+from opadpo.jobs.record import Job, State, now, one_line
+from opadpo.jobs.running import Command, end_all
+
+SECRETS_VARIABLE = "OPADPO_SECRETS"
+"""Environment variable with the path of a file of further ones (JSON), which is read once and deleted."""
+PROGRESS_VARIABLE = "OPADPO_PROGRESS"
+"""Environment variable with the path to which a step writes how far it is."""
+
+TICK_SECONDS = 0.5
+_FULL_BYTES = 1_000_000
+"""A disk with less room than this is why a command failed that could not say why."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Stop(NamedTuple):
+    """Why a job is stopped before its end."""
+
+    state: State
+    reason: str
+
+
+class Failed(Exception):
+    """A command has failed."""
+
+    def __init__(self, reason: str, code: int | None) -> None:
+        self.reason, self.code = reason, code
+        super().__init__(reason)
+
+
+class Stopped(Exception):
+    """The job was stopped, and nothing of it runs any more."""
+
+
+class Runner:
+    """Runs one attempt of a job."""
+
+    def __init__(self, folder: Path) -> None:
+        """Claim the job for this process.
+
+        Raises:
+            OpadpoError: if the folder holds no job, or there is no room to write that it runs.
+        """
+        self.folder = folder
+        self.root = folder.parent.parent
+        self._lock = _only_runner(folder)
+        job = read_job(folder)
+        self._secrets = _secrets()
+        mine = {"host": identity.hostname(), "boot_id": identity.boot_id(), "pid": os.getpid()}
+        self.keeper = Keeper(folder, job.changed(**mine, pid_started=identity.started_at(os.getpid())))
+        self._pids: list[int] = []
+        self._pids_at = 0.0
+        self.stop: Stop | None = None
+        self._signals: list[int] = []
+        self._command: Command | None = None
+        self._started = 0.0
+        self._woken, waker = os.pipe()
+        for end in (self._woken, waker):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        for number in STOP_SIGNALS:
+            signal.signal(number, lambda got, _: self._signals.append(got))
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        adopt_orphans()
+
+    def claim(self) -> None:
+        """Write that the job has a runner.
+
+        Raises:
+            DiskFull: if there is no room for that.
+        """
+        with disk_errors(self.folder):
+            write_job(self.folder, self.job)
+        self.keeper.tick()
+
+    @property
+    def job(self) -> Job:
+        """The job as it is now."""
+        return self.keeper.job
+
+    def run(self) -> None:
+        """Do the whole job, and write how it ended."""
+        try:
+            self._clear_earlier_attempt()
+            with self._devices() as devices:
+                self._begin(devices)
+                for number, command in enumerate(self.job.commands):
+                    self._run_command(number, command, devices)
+            self._end("succeeded")
+        except Stopped:
+            assert self.stop is not None
+            self._end(self.stop.state, self.stop.reason)
+        except Failed as failed:
+            self._end("failed", failed.reason, failed.code)
+        except Exception as error:
+            traceback.print_exc()
+            end_all(descendants, self.job.target_settings.grace_seconds, self._tick)
+            self._end("failed", f"The runner itself failed: {error!r}; {self.folder / RUNNER_LOG_FILE} has more")
+            raise
+
+    # -- the way of a job ---------------------------------------------------------------------------------------
+
+    def _clear_earlier_attempt(self) -> None:
+        """End what is left of an attempt whose runner was killed: it may be saving its last checkpoint still."""
+        if self.job.attempt.number > 1:
+            end_all(lambda: marked(self.job.job_id), self.job.target_settings.grace_seconds, self._tick)
+
+    @contextlib.contextmanager
+    def _devices(self) -> Iterator[list[str]]:
+        """Hold the job's devices; a scheduler has seen to that already."""
+        if self.job.target_settings.kind == "slurm":
+            yield [gpu(int(word)) for word in visible_gpus().split(",") if word.isdigit()] or [CPU]
+            return
+        queue = Queue.join(self.job.title, _wish(self.job))
+        try:
+            yield self._wait_for(queue)
+        finally:
+            queue.leave()
+
+    def _wait_for(self, queue: Queue) -> list[str]:
+        while True:
+            devices, reason = queue.try_take()
+            if devices:
+                return devices
+            if reason != self.job.reason:
+                self.keeper.set(self.job.moved("queued", reason))
+            self._tick(TICK_SECONDS)
+            if self.stop is not None:
+                raise Stopped
+
+    def _begin(self, devices: list[str]) -> None:
+        if self.stop is not None:
+            raise Stopped
+        self._started = time.monotonic()
+        self.keeper.set(self.job.moved("running", devices=devices, started_at=now()))
+
+    def _run_command(self, number: int, words: list[str], devices: list[str]) -> None:
+        """Run one command to its end.
+
+        Raises:
+            Failed: if it failed.
+            Stopped: if the job was stopped meanwhile.
+        """
+        result = self.folder / RESULT_FILE
+        printed_before = result.stat().st_size if result.exists() else 0
+        argv = self.job.argv(words, python=sys.executable, workspace=str(self.root), job=str(self.folder))
+        (self.folder / STEP_PROGRESS_FILE).unlink(missing_ok=True)
+        self.keeper.log(f"attempt {self.job.attempt.number}: {self.job.command_lines(self.root)[number]}")
+        grace = self.job.target_settings.grace_seconds
+        try:
+            command = Command(
+                argv, env=self._environment(devices), log=self.folder / LOG_FILE, result=result, grace_seconds=grace
+            )
+        except OSError as error:
+            raise Failed(f"The command cannot be started: {error}", None) from error
+        self._command = command
+        while not command.gone():
+            if self.stop is not None:
+                command.stop()
+            self._tick(TICK_SECONDS)
+        self._command = None
+        code = command.code
+        assert code is not None
+        self.keeper.log(f"exit {code}")
+        if self.stop is not None:
+            self.keeper.set(self.job.changed(exit_code=code))
+            raise Stopped
+        if code != 0:
+            raise Failed(_failure(result, printed_before, code), code)
+
+    def _end(self, state: State, reason: str | None = None, code: int | None = None) -> None:
+        """Write how the job ended, and go only when that is on disk."""
+        code = 0 if state == "succeeded" else code if code is not None else self.job.attempt.exit_code
+        self.keeper.set(self.job.moved(state, reason, exit_code=code))
+        self._signals.clear()
+        while self.keeper.unwritten_since is not None and not self._signals:
+            self._tick(TICK_SECONDS)
+
+    # -- what goes on all the time ------------------------------------------------------------------------------
+
+    def _tick(self, seconds: float) -> None:
+        """Wait, at most so long, and look after the job: heartbeat, record, wishes to stop."""
+        select.select([self._woken], [], [], seconds)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._woken, 4096)
+        self.keeper.tick()
+        if self.stop is None and not self.job.terminal:
+            self.stop = self._asked_to_stop()
+
+    def _asked_to_stop(self) -> Stop | None:
+        by = _cancelled_by(self.folder)
+        if by is not None:
+            return Stop("cancelled", f"Cancelled by {by}" if by else "Cancelled")
+        limit = self.job.resources.time
+        left = self._started + limit * 60 - time.monotonic() if limit and self._started else None
+        if left is not None and left <= 0:
+            return Stop("failed", _time_over(limit))
+        if self._signals:
+            if left is not None and left <= self.job.target_settings.grace_seconds + 120:
+                return Stop("failed", _time_over(limit))
+            name = signal.Signals(self._signals[0]).name
+            return Stop("cancelled", f"Its runner was sent {name}: the machine shuts down, or somebody ended it")
+        return None
+
+    def _environment(self, devices: list[str]) -> dict[str, str]:
+        """What the commands find in their environment."""
+        ours = {
+            JOB_VARIABLE: self.job.job_id,
+            PROGRESS_VARIABLE: str(self.folder / STEP_PROGRESS_FILE),
+            "PYTHONUNBUFFERED": "1",
+        }
+        if self.job.target_settings.kind != "slurm":
+            indexes = [device.removeprefix(GPU) for device in devices if device.startswith(GPU)]
+            # The numbers are those of the bus, as every tool but CUDA's default counts them.
+            ours |= {"CUDA_VISIBLE_DEVICES": ",".join(indexes), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        return {**os.environ, **self._secrets, **ours}
+
+
+def _wish(job: Job) -> Wish:
+    """What a job wants of this machine.
+
+    Raises:
+        Failed: if the machine has fewer GPUs.
+    """
+    wanted = job.resources.gpus
+    if isinstance(wanted, list):
+        return Wish(tuple(map(gpu, wanted)), len(wanted)) if wanted else Wish((CPU,), 1)
+    here = [] if wanted == 0 else gpus_here()
+    count = len(here) if wanted is None else wanted
+    if count > len(here):
+        raise Failed(f"It wants {count} GPUs, and {identity.hostname()} has {len(here)}; ask for fewer", None)
+    return Wish(tuple(map(gpu, here)), count) if here else Wish((CPU,), 1)
+
+
+def _cancelled_by(folder: Path) -> str | None:
+    """Who wants the job to stop; empty if that cannot be read; None if nobody does."""
+    path = folder / CANCEL_FILE
+    if not path.exists():
+        return None
+    try:
+        return one_line(str(json.loads(path.read_text(encoding="utf-8"))["by"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _time_over(minutes: int | None) -> str:
+    return f"Its time of {minutes} minutes was over; resume it, or give it more"
+
+
+def _failure(result: Path, start: int, code: int) -> str:
+    """Why a command failed: what it printed last as its result, else what its exit code says."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+        with result.open("rb") as stream:
+            stream.seek(start)
+            error = json.loads(stream.read().splitlines()[-1])["error"]
+        parts = [error["what"], error.get("seen") and f"seen: {error['seen']}", error.get("remedy")]
+        return "; ".join(" ".join(str(part).split()) for part in parts if part)
+    if code == -signal.SIGKILL:
+        return "It was killed (SIGKILL), often because memory ran out; resume it, it continues where it was"
+    if code < 0:
+        return f"It was ended by {signal.Signals(-code).name} from outside; resume it, it continues where it was"
+    if _disk_is_full(result.parent):
+        return "No space is left on the disk; free some and resume it, it continues where it was"
+    return f"Its command ended with exit status {code}; the end of the log says more"
+
+
+def _disk_is_full(folder: Path) -> bool:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize < _FULL_BYTES
+
+
+def _secrets() -> dict[str, str]:
+    """Environment variables from the file that a target has left for this attempt; it is deleted."""
+    path = os.environ.pop(SECRETS_VARIABLE, None)
+    if path is None:
+        return {}
+    values = json.loads(Path(path).read_text(encoding="utf-8"))
+    os.unlink(path)
+    return {str(name): str(value) for name, value in values.items()}
+
+
+def _only_runner(folder: Path) -> IO[str]:
+    """A lock that this process keeps as long as it lives.
+
+    Raises:
+        Conflict: if another runner has the job.
+    """
+    with disk_errors(folder):
+        stream = (folder / RUNNER_LOCK_FILE).open("w")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Conflict("The job is running already", seen=folder.name, remedy="cancel it first") from error
+    return stream
+
+
+def main(words: list[str]) -> int:
+    """`FOLDER` detaches and returns as soon as the job has a runner; `--foreground FOLDER` stays until it has ended."""
+    foreground = words[0] == "--foreground"
+    folder = Path(words[-1]).resolve()
+    if foreground:
+        _report_and_run(folder, os.dup(sys.stderr.fileno()))
+        return 0
+    told, tell = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(tell)
+        with open(told, encoding="utf-8") as stream:
+            problem = stream.read()
+        os.waitpid(child, 0)
+        print(problem, end="", file=sys.stderr)
+        return 1 if problem else 0
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    _detach(folder)
+    _report_and_run(folder, tell)
+    return 0
+
+
+def _report_and_run(folder: Path, tell: int) -> None:
+    """Run the job, once whoever waits at the other end of `tell` knows that it has a runner, or why it has none."""
+    try:
+        runner = Runner(folder)
+        runner.claim()
+    except (OpadpoError, OSError) as error:
+        os.write(tell, str(error).encode())
+        raise SystemExit(1) from error
+    os.close(tell)
+    runner.run()
+
+
+def _detach(folder: Path) -> None:
+    """Let go of the terminal and of whoever listens to our output."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        log = os.open(folder / RUNNER_LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:
+        log = nothing
+    for number, target in enumerate((nothing, log, log)):
+        os.dup2(target, number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
