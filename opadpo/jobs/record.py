@@ -19,6 +19,9 @@ State = Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]
 STEPS: tuple[Step, ...] = ("prepare", "rollout", "revise", "build", "opa", "opadpo", "caption", "evaluate")
 """The steps of a pipeline, in order."""
 
+PEOPLE: frozenset[Step] = frozenset({"prepare", "revise", "build"})
+"""Steps whose artefacts people work on: they are never made in a copy of the workspace on another machine."""
+
 TERMINAL: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "lost"})
 """States in which nothing of a job runs any more."""
 
@@ -211,7 +214,7 @@ class Job(JobRecord):
     @property
     def mirrored(self) -> bool:
         """Whether it runs in a folder of its own on another machine, of which the one here is a copy."""
-        return self.target_settings.kind != "local" and not self.target_settings.shared
+        return self.target_settings.mirrored
 
     def changed(self, **attempt: Any) -> Self:
         """The job with other values in its newest attempt."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from opadpo.errors import RecipeError, UserError
-from opadpo.jobs.record import OPADPO, SNAPSHOT, STEPS, WORKSPACE, JobRequest, Resources, Step, one_line
+from opadpo.jobs.record import OPADPO, PEOPLE, SNAPSHOT, STEPS, WORKSPACE, JobRequest, Resources, Step, one_line
 from opadpo.jobs.targets import make_target
 from opadpo.recipe import Recipe, load_recipe, parse_recipe, preset_names, preset_text
 from opadpo.recipe.base import Section
@@ -40,10 +40,9 @@ def plan(request: JobRequest, workspace: Workspace) -> Planned:
     problems = list(_wrong_names(request))
     overrides = [*_of_preset(request, workspace, problems), *request.overrides]
     recipe = _recipe(workspace, overrides, problems)
-    steps = _steps(request)
-    if request.steps and request.step != "pipeline":
-        problems.append("steps: only a pipeline has steps; leave them out, or make step pipeline")
     name, settings = _target(request, workspace.recipe, problems)
+    steps = _steps(request, settings)
+    problems += _wrong_steps(request, settings)
     resources = _resources(request, settings, recipe)
     problems += make_target(name, settings, workspace).problems(resources)
     problems += _too_many_processes(recipe, resources)
@@ -82,6 +81,19 @@ def _wrong_names(request: JobRequest) -> Iterator[str]:
     for override in request.overrides:
         if override.partition("=")[0].strip().split(".")[0] == "jobs":
             yield f"{override.partition('=')[0]}: a job cannot change where jobs run; change recipe.yaml"
+
+
+def _wrong_steps(request: JobRequest, settings: TargetSection) -> Iterator[str]:
+    if request.steps and request.step != "pipeline":
+        yield "steps: only a pipeline has steps; leave them out, or make step pipeline"
+    if "pipeline" in request.steps:
+        yield "steps: seen pipeline; name single steps"
+    here = sorted(PEOPLE & {request.step, *request.steps})
+    if settings.mirrored and here:
+        yield (
+            f"target: {', '.join(here)} cannot run in a copy of the workspace, as people work on the one here; run that"
+            " on this machine, or where the workspace is on a shared file system"
+        )
 
 
 def _of_preset(request: JobRequest, workspace: Workspace, problems: list[str]) -> list[str]:
@@ -158,10 +170,11 @@ def _missing(request: JobRequest, steps: list[Step], workspace: Workspace) -> It
 # -- what runs -------------------------------------------------------------------------------------------------
 
 
-def _steps(request: JobRequest) -> list[Step]:
+def _steps(request: JobRequest, settings: TargetSection) -> list[Step]:
     if request.step != "pipeline":
         return [request.step]
-    return [step for step in STEPS if not request.steps or step in request.steps]
+    wanted = request.steps or [step for step in STEPS if not (settings.mirrored and step in PEOPLE)]
+    return [step for step in STEPS if step in wanted]
 
 
 def _trained(request: JobRequest, step: Step, steps: list[Step]) -> str:

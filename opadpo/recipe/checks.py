@@ -1,16 +1,25 @@
 """Combinations of settings that cannot work, each with its remedy."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from opadpo.recipe.endpoints import AskingSection
+from opadpo.recipe.jobs import LOCAL, TargetSection
 from opadpo.recipe.model import Recipe
 from opadpo.recipe.training import TrainerSection
 
 
 def impossible_combinations(recipe: Recipe) -> list[str]:
     """One line per impossible combination: keys, values seen, remedy. Empty if there is none."""
-    return [*_data(recipe), *_generation(recipe), *_asking(recipe), *_model(recipe), *_training(recipe)]
+    return [
+        *_data(recipe),
+        *_generation(recipe),
+        *_asking(recipe),
+        *_model(recipe),
+        *_training(recipe),
+        *_jobs(recipe),
+    ]
 
 
 def _data(recipe: Recipe) -> Iterator[str]:
@@ -129,3 +138,41 @@ def _trainer(key: str, section: TrainerSection, processes: int) -> Iterator[str]
             f"{key}.warmup_steps: seen {section.warmup_steps} together with warmup_ratio {section.warmup_ratio};"
             " set one of them"
         )
+
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLAIN = re.compile(r"[^\s\x00-\x1f]+")
+"""One word: what a machine, a partition or an amount of memory can be called."""
+
+
+def _jobs(recipe: Recipe) -> Iterator[str]:
+    jobs = recipe.jobs
+    if jobs.target not in jobs.named():
+        yield f"jobs.target: seen {jobs.target}; use one of {', '.join(jobs.named())}, or add it to jobs.targets"
+    if jobs.webhook_env is not None and not _VARIABLE.fullmatch(jobs.webhook_env):
+        yield "jobs.webhook_env: seen what is no name of a variable; the address itself belongs into the environment"
+    for name, target in jobs.targets.items():
+        yield from _target(f"jobs.targets.{name}", name, target)
+
+
+def _target(key: str, name: str, target: TargetSection) -> Iterator[str]:
+    if not _NAME.fullmatch(name):
+        yield f"jobs.targets: seen the name {name!r}; use letters, digits, - and _ only"
+    if name == LOCAL and target.kind != "local":
+        yield f"{key}.kind: seen {target.kind}; `local` is this machine: give the other one another name"
+    if target.kind == "ssh" and not target.host:
+        yield f"{key}.host: needed when kind is ssh; write an alias of ~/.ssh/config or USER@HOST"
+    for field in ("host", "partition", "account", "qos", "memory"):
+        value = getattr(target, field)
+        if value is not None and (value.startswith("-") or not _PLAIN.fullmatch(value)):
+            yield f"{key}.{field}: seen {value!r}; write one word that does not begin with -"
+    for variable in target.env:
+        if not _VARIABLE.fullmatch(variable):
+            yield f"{key}.env: seen what is no name of a variable; its value belongs into the environment"
+    for line in target.extra:
+        if not line.startswith("-") or not line.isprintable():
+            yield f"{key}.extra: seen {line!r}; write an option of sbatch, as in --exclude=node7"
+    gpus = target.gpus if isinstance(target.gpus, list) else [target.gpus or 0]
+    if any(index < 0 for index in gpus):
+        yield f"{key}.gpus: seen {target.gpus}; write indexes from 0, or how many"

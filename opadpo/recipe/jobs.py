@@ -81,6 +81,11 @@ class TargetSection(Section):
         False, "Bring checkpoints back while the job runs, not only its results at the end.", outcome=False
     )
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether jobs run in a copy of the workspace on another machine."""
+        return not self.shared and (self.kind == "ssh" or (self.kind == "slurm" and self.host is not None))
+
 
 class AlarmsSection(Section):
     """What is told about a job before the night is lost."""
