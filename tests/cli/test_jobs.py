@@ -1,0 +1,83 @@
+"""`opadpo jobs`: a real step in the background, from asking for it to what people read about it."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from command import Run
+from running_jobs import SIZES, until, until_file
+
+SET = [word for size in SIZES for word in ("--set", size)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> Path:
+    """A toy workspace, and a line for devices of its own."""
+    monkeypatch.setenv("OPADPO_RUNTIME", str(tmp_path / "line"))
+    assert run("init", tmp_path / "w", "--recipe", "toy", *SET).status == 0
+    return tmp_path / "w"
+
+
+def test_a_job_from_the_command_line(run: Run, folder: Path):
+    assert run("jobs", "list", folder).out == "There are no jobs.\n"
+    done = run("jobs", "submit", folder, "prepare", "--set", "seed=4", "--title", "a\nb", "--follow")
+    assert done.status == 0, done.err
+    assert "Checking and storing images" in done.err
+    listed = run("jobs", "list", folder, "--json").result["jobs"]
+    assert [(job["state"], job["title"], job["overrides"]) for job in listed] == [("succeeded", "a b", ["seed=4"])]
+    job = listed[0]["job_id"]
+    assert json.loads((folder / "prompts" / "manifest.json").read_text())["overrides"] == ["seed=4"]
+    shown = run("jobs", "show", folder, job)
+    assert f"opadpo prepare {folder} --recipe {folder}/jobs/{job}/recipe.yaml --set seed=4 --json" in shown.out
+    assert "exit 0" in run("jobs", "logs", folder, job).out
+    assert "is succeeded" in run("jobs", "cancel", folder, job).out
+    refused = run("jobs", "resume", folder, job, "--json")
+    assert (refused.status, refused.result["error"]["type"]) == (2, "Conflict")
+    assert run("jobs", "fetch", folder, job, "--json").result["fetched"] == []
+    assert run("jobs", "list", folder, "--state", "failed,lost", "--json").result["jobs"] == []
+    assert run("jobs", "show", folder, "../etc").status == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--gpus", "many"], "These are no GPUs"),
+        (["--set", "train.opa.epocs=3"], "did you mean train.opa.epochs?"),
+        (["--name", "a/b"], "characters that are not allowed"),
+        (["--target", "moon"], "there is no 'moon' in the recipe"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(run: Run, folder: Path, words: list[str], message: str):
+    refused = run("jobs", "submit", folder, "opa", *words)
+    assert refused.status == 2
+    assert message in refused.err
+    assert not list((folder / "jobs").glob("*/job.json"))
+
+
+def test_a_step_reads_another_recipe(run: Run, folder: Path, tmp_path: Path):
+    other = tmp_path / "other.yaml"
+    other.write_text((folder / "recipe.yaml").read_text().replace("seed: 0", "seed: 9"))
+    assert run("prepare", folder, "--recipe", other).status == 0
+    assert "seed: 9" in (folder / "prompts" / "recipe.resolved.yaml").read_text()
+    assert run("prepare", folder, "--recipe", tmp_path / "none.yaml").status == 2
+
+
+@pytest.mark.slow
+def test_training_in_the_background_is_lost_found_and_resumed_from_its_checkpoint(run: Run, folder: Path):
+    slow = ["--set", "train.opa.epochs=400", "--set", "train.opa.save_steps=2", "--set", "train.opa.max_steps=40"]
+    begun = run("jobs", "submit", folder, "pipeline", "--steps", "prepare,rollout,revise,build,opa", *slow, "--json")
+    assert begun.status == 0, begun.err
+    job = folder / "jobs" / begun.result["job_id"]
+    until_file(folder / "runs" / "opa" / "metrics.jsonl", seconds=120)
+    os.kill(begun.result["attempts"][0]["pid"], signal.SIGKILL)
+    assert until(job).state == "lost"
+    again = run("jobs", "resume", folder, job.name, "--follow", "--json")
+    assert again.status == 0, again.err
+    assert [attempt["state"] for attempt in again.result["attempts"]] == ["lost", "succeeded"]
+    results = [json.loads(line) for line in (job / "result.jsonl").read_text().splitlines()]
+    assert [each["status"] for each in results[-5:]] == ["up_to_date"] * 4 + ["done"]
+    steps = [json.loads(line)["step"] for line in (folder / "runs" / "opa" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    assert (folder / "adapters" / "opa" / "adapter_model.safetensors").is_file()
