@@ -32,9 +32,11 @@ from opadpo.jobs.folder import (
     write_job,
 )
 from opadpo.jobs.keeping import Keeper
+from opadpo.jobs.monitor import Monitor
 from opadpo.jobs.queue import Queue, Wish
 from opadpo.jobs.record import Job, State, now, one_line
-from opadpo.jobs.running import Command, end_all
+from opadpo.jobs.running import Command, end_all, failure
+from opadpo.jobs.webhook import tell_end
 
 SECRETS_VARIABLE = "OPADPO_SECRETS"
 """Environment variable with the path of a file of further ones (JSON), which is read once and deleted."""
@@ -42,8 +44,7 @@ PROGRESS_VARIABLE = "OPADPO_PROGRESS"
 """Environment variable with the path to which a step writes how far it is."""
 
 TICK_SECONDS = 0.5
-_FULL_BYTES = 1_000_000
-"""A disk with less room than this is why a command failed that could not say why."""
+PROCESSES_SECONDS = 5.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -86,7 +87,8 @@ class Runner:
         self._pids_at = 0.0
         self.stop: Stop | None = None
         self._signals: list[int] = []
-        self._command: Command | None = None
+        self._monitor: Monitor | None = None
+        self._running = False
         self._started = 0.0
         self._woken, waker = os.pipe()
         for end in (self._woken, waker):
@@ -118,8 +120,11 @@ class Runner:
             self._clear_earlier_attempt()
             with self._devices() as devices:
                 self._begin(devices)
-                for number, command in enumerate(self.job.commands):
-                    self._run_command(number, command, devices)
+                try:
+                    for number, command in enumerate(self.job.commands):
+                        self._run_command(number, command, devices)
+                finally:
+                    self._watch([])
             self._end("succeeded")
         except Stopped:
             assert self.stop is not None
@@ -167,6 +172,7 @@ class Runner:
             raise Stopped
         self._started = time.monotonic()
         self.keeper.set(self.job.moved("running", devices=devices, started_at=now()))
+        self._monitor = Monitor(self.folder, self.job, self.root / "runs")
 
     def _run_command(self, number: int, words: list[str], devices: list[str]) -> None:
         """Run one command to its end.
@@ -187,12 +193,12 @@ class Runner:
             )
         except OSError as error:
             raise Failed(f"The command cannot be started: {error}", None) from error
-        self._command = command
+        self._running = True
         while not command.gone():
             if self.stop is not None:
                 command.stop()
             self._tick(TICK_SECONDS)
-        self._command = None
+        self._running = False
         code = command.code
         assert code is not None
         self.keeper.log(f"exit {code}")
@@ -200,7 +206,7 @@ class Runner:
             self.keeper.set(self.job.changed(exit_code=code))
             raise Stopped
         if code != 0:
-            raise Failed(_failure(result, printed_before, code), code)
+            raise Failed(failure(result, printed_before, code), code)
 
     def _end(self, state: State, reason: str | None = None, code: int | None = None) -> None:
         """Write how the job ended, and go only when that is on disk."""
@@ -209,6 +215,8 @@ class Runner:
         self._signals.clear()
         while self.keeper.unwritten_since is not None and not self._signals:
             self._tick(TICK_SECONDS)
+        self._lock.close()  # from here on the job may be resumed
+        tell_end(self.job, lambda text: print(text, file=sys.stderr, flush=True), {**os.environ, **self._secrets})
 
     # -- what goes on all the time ------------------------------------------------------------------------------
 
@@ -218,8 +226,23 @@ class Runner:
         with contextlib.suppress(BlockingIOError):
             os.read(self._woken, 4096)
         self.keeper.tick()
+        if self._running:
+            self._watch(self._processes())
         if self.stop is None and not self.job.terminal:
             self.stop = self._asked_to_stop()
+
+    def _processes(self) -> list[int]:
+        """Processes of the job, as of some seconds ago: to look for them costs more than all else that is done here."""
+        at = time.monotonic()
+        if at - self._pids_at >= PROCESSES_SECONDS:
+            self._pids_at, self._pids = at, [process.pid for process in descendants()]
+        return self._pids
+
+    def _watch(self, pids: list[int]) -> None:
+        """Let the monitor look; an alarm that is to stop the job does."""
+        alarm = self._monitor.tick(time.time(), pids) if self._monitor is not None else None
+        if alarm is not None and self.stop is None:
+            self.stop = Stop("failed", f"Stopped by an alarm: {alarm.what} {alarm.remedy}")
 
     def _asked_to_stop(self) -> Stop | None:
         by = _cancelled_by(self.folder)
@@ -279,28 +302,6 @@ def _cancelled_by(folder: Path) -> str | None:
 
 def _time_over(minutes: int | None) -> str:
     return f"Its time of {minutes} minutes was over; resume it, or give it more"
-
-
-def _failure(result: Path, start: int, code: int) -> str:
-    """Why a command failed: what it printed last as its result, else what its exit code says."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
-        with result.open("rb") as stream:
-            stream.seek(start)
-            error = json.loads(stream.read().splitlines()[-1])["error"]
-        parts = [error["what"], error.get("seen") and f"seen: {error['seen']}", error.get("remedy")]
-        return "; ".join(" ".join(str(part).split()) for part in parts if part)
-    if code == -signal.SIGKILL:
-        return "It was killed (SIGKILL), often because memory ran out; resume it, it continues where it was"
-    if code < 0:
-        return f"It was ended by {signal.Signals(-code).name} from outside; resume it, it continues where it was"
-    if _disk_is_full(result.parent):
-        return "No space is left on the disk; free some and resume it, it continues where it was"
-    return f"Its command ended with exit status {code}; the end of the log says more"
-
-
-def _disk_is_full(folder: Path) -> bool:
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize < _FULL_BYTES
 
 
 def _secrets() -> dict[str, str]:

@@ -1,5 +1,7 @@
 """One command of a job: started in a group of its own, stopped with all that it has started."""
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +13,10 @@ from opadpo.jobs.descendants import bury_orphans, descendants, ends_with_parent,
 
 LINGER_SECONDS = 5.0
 """What processes get that outlive the command that started them."""
+
+
+_FULL_BYTES = 1_000_000
+"""A disk with less room than this is why a command failed that could not say why."""
 
 
 class Command:
@@ -90,3 +96,25 @@ def end_all(processes: Callable[[], list], grace_seconds: float, tick: Callable[
         if time.monotonic() >= deadline:
             send(signal.SIGKILL, left)
         tick(0.2)
+
+
+def failure(result: Path, start: int, code: int) -> str:
+    """Why a command failed: what it printed last as its result, else what its exit code says."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+        with result.open("rb") as stream:
+            stream.seek(start)
+            error = json.loads(stream.read().splitlines()[-1])["error"]
+        parts = [error["what"], error.get("seen") and f"seen: {error['seen']}", error.get("remedy")]
+        return "; ".join(" ".join(str(part).split()) for part in parts if part)
+    if code == -signal.SIGKILL:
+        return "It was killed (SIGKILL), often because memory ran out; resume it, it continues where it was"
+    if code < 0:
+        return f"It was ended by {signal.Signals(-code).name} from outside; resume it, it continues where it was"
+    if _disk_is_full(result.parent):
+        return "No space is left on the disk; free some and resume it, it continues where it was"
+    return f"Its command ended with exit status {code}; the end of the log says more"
+
+
+def _disk_is_full(folder: Path) -> bool:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize < _FULL_BYTES
