@@ -15,7 +15,7 @@ LOCK_EXTRAS := --extra azure --extra dev --extra keyring --extra notebooks --ext
 LOCK_TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo app test check quick lint format docs pages screenshots lock bench clean
+.PHONY: help setup demo app test check quick lint format docs pages notebooks screenshots lock bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ pages: setup ## write the pages that are made from the code (docs/recipes.md, pa
 	$(BIN)/python -m opadpo.recipe.docs > docs/recipes.md.new
 	mv docs/recipes.md.new docs/recipes.md
 	$(BIN)/python -m app.docs
+
+notebooks: setup ## run every notebook and keep it with its outputs
+	$(BIN)/python tests/run_notebooks.py
 
 screenshots: setup ## take the pictures of the app in docs/images (needs Chromium)
 	$(BIN)/python tests/screenshots.py

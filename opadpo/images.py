@@ -4,6 +4,7 @@ Every decoder but those of `FORMATS` stays shut, and no pixel is decoded before 
 with the limit.
 """
 
+import base64
 import io
 import warnings
 from dataclasses import dataclass
@@ -128,6 +129,15 @@ def open_rgb(path: Path | str) -> Image.Image:
             remedy="restore the file; if it belongs to a workspace, delete the workspace's prompts/ folder and run"
             " `opadpo prepare` again",
         ) from error
+
+
+def data_uri(image: Image.Image, side: int) -> str:
+    """An RGB image, scaled down to `side` pixels on its longer side, as a JPEG in a data URI."""
+    small = image.copy()
+    small.thumbnail((side, side))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

@@ -10,7 +10,7 @@ import typer
 from typer.main import get_command
 
 from opadpo import __version__
-from opadpo.cli import accounts, exchanging, jobs, method, setting_up, showing
+from opadpo.cli import accounts, exchanging, jobs, method, notebooks, setting_up, showing
 from opadpo.cli.reporting import UsageError, report_usage_error
 from opadpo.processes.signals import Stopped
 
@@ -43,6 +43,7 @@ def _options(
 setting_up.register(app)
 method.register(app)
 showing.register(app)
+notebooks.register(app)
 exchanging.register(app)
 accounts.register(app)
 jobs.register(app)

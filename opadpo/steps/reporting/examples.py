@@ -1,12 +1,10 @@
 """Captions that got better and captions that got worse, with what each names that is not there."""
 
-import base64
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from opadpo.images import open_rgb
+from opadpo.images import data_uri, open_rgb
 from opadpo.records import Caption, Prompt
 from opadpo.steps.reporting.facts import Table
 from opadpo.steps.sets import folder_of_set, prompts_of_set
@@ -120,8 +118,4 @@ def thumbnail(path: Path) -> str:
     """A small JPEG of an image as a data URI; empty where there is no such file."""
     if not path.exists():
         return ""
-    image = open_rgb(path)
-    image.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(open_rgb(path), SIDE)

@@ -123,7 +123,7 @@ def gather(workspace: Workspace) -> Facts:
         drops=_drops(workspace, manifests),
         trained=trained,
         tables=_tables(workspace, manifests, trouble),
-        on_policy=_on_policy(workspace, [model.name for model in trained]),
+        on_policy=measured_on_policy(workspace, [model.name for model in trained]),
         spent=_spent(workspace),
         pin=_read(workspace.root / PIN),
         trouble=trouble,
@@ -180,7 +180,7 @@ def _tables(workspace: Workspace, manifests: Mapping[str, Manifest], trouble: li
     return tables
 
 
-def _on_policy(workspace: Workspace, models: Sequence[str]) -> dict[str, dict[str, float]]:
+def measured_on_policy(workspace: Workspace, models: Sequence[str]) -> dict[str, dict[str, float]]:
     """From the run of the method, else from the first that measured it."""
     for name in sorted(models, key=lambda name: name != "opadpo"):
         under = _read(workspace.run(name) / "onpolicy.json").get("under", {})

@@ -1,0 +1,131 @@
+"""Steps from a notebook: in its kernel, or as a job that goes on without it."""
+
+import getpass
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from opadpo.display.progressing import Bar, NotebookProgress, notebook_progress, training_progress
+from opadpo.errors import StepFailed
+from opadpo.jobs.folder import ALARMS_FILE, PROGRESS_FILE, RESULT_FILE
+from opadpo.jobs.record import Job, JobRequest
+from opadpo.jobs.service import Jobs
+from opadpo.steps import catching_up
+from opadpo.steps.result import StepResult
+from opadpo.workspace import Workspace
+
+EVERY = 0.5
+"""Seconds between two looks at a job."""
+
+
+def catch_up(workspace: Workspace, before: str) -> None:
+    """Run the steps before one whose artefacts are not there, and say so; raises as `opadpo.steps.catching_up`."""
+    catching_up.catch_up(workspace, before, progress=notebook_progress())
+
+
+def run(workspace: Workspace, step: str, *, target: str | None = None) -> StepResult:
+    """Run a step of the method, with a bar, and the curves of a training run below it.
+
+    Args:
+        workspace: where.
+        step: a name of `opadpo.steps.catching_up.STEPS`.
+        target: None runs it in this process; a target of the recipe (`local` is always one) makes it a job, which the
+            cell follows. A job of the same step that has not ended is followed, not started again.
+
+    Raises:
+        StepFailed: if the job did not succeed, or if the cell was interrupted: the job goes on then.
+        OpadpoError: as the step.
+    """
+    progress = training_progress(workspace, step) if step in ("opa", "opadpo") else notebook_progress()
+    if target is None:
+        return catching_up.run_step(workspace, step, progress=progress)
+    jobs = Jobs(workspace)
+    running = next((job for job in jobs.list() if job.step == step and not job.terminal), None)
+    if running is None:
+        request = JobRequest.model_validate(
+            {
+                "step": step,
+                "target": target,
+                "models": list(catching_up.MODELS) if step in ("caption", "evaluate") else [],
+                "overrides": workspace.overrides,
+            }
+        )
+        running = jobs.submit(request, by=getpass.getuser(), progress=progress)
+        progress.say(f"Job {running.job_id} on {target}: it goes on without this notebook.")
+    else:
+        progress.say(f"Job {running.job_id} does this already.")
+    return follow(jobs, running.job_id, progress)
+
+
+def follow(jobs: Jobs, job_id: str, progress: NotebookProgress) -> StepResult:
+    """Show how far a job is until it ends; returns what its last command printed.
+
+    Raises:
+        StepFailed: if it did not succeed, or if this was interrupted.
+    """
+    folder = jobs.folder(job_id)
+    bar: Bar | None = None
+    told: set[str] = set()
+    try:
+        while True:
+            job = jobs.refresh(job_id)
+            bar = _advance(progress, bar, job, _read(folder / PROGRESS_FILE))
+            for alarm in _lines(folder / ALARMS_FILE):
+                if alarm["id"] not in told:
+                    progress.warn(f"{alarm['what']}: {alarm['remedy']}")
+                    told.add(alarm["id"])
+            if job.terminal:
+                break
+            time.sleep(EVERY)
+    except KeyboardInterrupt as error:
+        raise StepFailed(
+            "The cell follows the job no longer; the job goes on",
+            seen=job_id,
+            remedy="run the cell again to follow it; `opadpo jobs cancel WORKSPACE` and the job's id stop it",
+        ) from error
+    if job.state != "succeeded":
+        raise StepFailed(
+            f"The job {'was cancelled' if job.state == 'cancelled' else 'did not succeed'}",
+            seen=f"{job_id}, {job.state}: {job.reason}",
+            remedy="read its log with `opadpo jobs logs WORKSPACE` and the job's id; run the cell again to go on",
+        )
+    *_, last = _lines(folder / RESULT_FILE)
+    return StepResult.model_validate({name: last[name] for name in StepResult.model_fields if name in last})
+
+
+def _advance(progress: NotebookProgress, bar: Bar | None, job: Job, seen: dict[str, Any]) -> Bar | None:
+    """The bar as the job's progress file has it; a new one where the job is at another piece of work."""
+    if not seen:
+        waits = f"{job.state}: {job.reason}" if job.reason else str(job.state)
+        bar = bar or progress.add(f"Job {job.job_id}", None)
+        bar.pace = waits
+        progress.draw()
+        return bar
+    if bar is None or bar.description != seen["task"]:
+        if bar is not None:
+            bar.finished = True
+        bar = progress.add(seen["task"], seen.get("total"), done=seen.get("done", 0))
+    bar.set(seen.get("done", 0))
+    if job.terminal:
+        bar.finished = job.state == "succeeded"
+        progress.draw(force=True, figure=True)
+    return bar
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """JSON lines; the last one may still be in writing."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
