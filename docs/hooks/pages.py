@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import notebooks  # a module beside this one: MkDocs looks for imports of a hook in the hook's folder
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from pymdownx.slugs import slugify
+
+import notebooks  # a module beside this one: MkDocs looks for imports of a hook in the hook's folder
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
