@@ -1,0 +1,65 @@
+"""The notebooks as they are kept: run without errors, with their newest source, and free of this machine."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from run_notebooks import read, source_digest
+
+from opadpo.display.shipped import OWN_WORKSPACE, PARAMETERS, copy_into, shipped, with_parameters
+from opadpo.errors import WorkspaceError
+from opadpo.steps.catching_up import open_or_make
+
+NAMES = [path.name for path in shipped()]
+
+
+def test_there_is_one_for_every_step_and_together_they_are_small() -> None:
+    assert [name[:2] for name in NAMES] == [f"{number:02}" for number in range(8)]
+    assert sum(path.stat().st_size for path in shipped()) < 1_500_000
+
+
+@pytest.mark.parametrize("path", shipped(), ids=NAMES)
+def test_outputs_are_of_this_source_without_errors_and_paths(path: Path) -> None:
+    notebook = read(path)
+    assert notebook["metadata"]["opadpo"]["source"] == source_digest(notebook), "run `make notebooks`"
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    assert outputs
+    assert {output["output_type"] for output in outputs} <= {"display_data", "execute_result"}
+    assert not re.search(r"[\"' (]/(?:tmp|home|root|work|usr)/", json.dumps(outputs))
+
+
+@pytest.mark.parametrize("path", shipped(), ids=NAMES)
+def test_one_cell_has_the_parameters_and_nothing_else_names_the_toy_world(path: Path) -> None:
+    cells = [cell for cell in read(path)["cells"] if cell["cell_type"] == "code"]
+    tagged = [cell for cell in cells if PARAMETERS in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    others = "".join("".join(cell["source"]) for cell in cells if cell not in tagged)
+    assert "toy" not in others.lower()
+
+
+def test_copies_name_their_workspace_and_are_never_overwritten(tmp_path: Path) -> None:
+    workspace = open_or_make(tmp_path / "ws", "toy")
+    folder, made = copy_into(workspace.root)
+    assert made == NAMES
+    cell = next(c for c in read(folder / NAMES[1])["cells"] if PARAMETERS in c["metadata"].get("tags", []))
+    assert "workspace = '..'" in "".join(cell["source"])
+    assert "photographs-workspace" in (folder / OWN_WORKSPACE).read_text("utf-8")
+    (folder / NAMES[0]).write_text("mine", encoding="utf-8")
+    assert copy_into(workspace.root)[1] == []
+    assert (folder / NAMES[0]).read_text("utf-8") == "mine"
+
+
+def test_a_parameter_that_is_not_there_is_refused() -> None:
+    with pytest.raises(KeyError):
+        with_parameters(read(shipped()[0]), {"nonsense": 1})
+
+
+def test_a_workspace_of_another_recipe_or_size_is_told(tmp_path: Path) -> None:
+    open_or_make(tmp_path / "ws", "toy", ["prepare.subset_size=24"])
+    assert open_or_make(tmp_path / "ws", "toy", ["prepare.subset_size=24"]).recipe.prepare.subset_size == 24
+    assert open_or_make(tmp_path / "ws").recipe.name == "toy"
+    with pytest.raises(WorkspaceError, match=r"another recipe[\s\S]*llava-1.5-7b"):
+        open_or_make(tmp_path / "ws", "llava-1.5-7b")
+    with pytest.raises(WorkspaceError, match=r"prepare.subset_size is 24, asked for 25"):
+        open_or_make(tmp_path / "ws", "toy", ["prepare.subset_size=25"])
