@@ -6,7 +6,7 @@ BRAND = (
     '<svg viewBox="0 0 20 20" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round"'
     ' aria-hidden="true"><circle cx="10" cy="10" r="7.5"/><path d="M6.5 10.5l2.5 2.5 4.5-5.5"/></svg>'
 )
-PAGES = {"Workspace": "/", "Rollouts": "/rollouts", "Review": "/review", "Compare": "/compare"}
+PAGES = {"Workspace": "/", "Rollouts": "/rollouts", "Review": "/review", "Train": "/train", "Compare": "/compare"}
 
 
 def header(current: str, workspace_name: str) -> str:

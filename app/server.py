@@ -40,10 +40,12 @@ def create(workspace: Workspace) -> FastAPI:
     import gradio as gr
 
     from app import files
-    from app.api import asking, compare, errors, review
+    from app.api import asking, compare, errors, jobs, review
+    from app.jobs.refreshing import Refresher
     from app.theme import ASSETS, CSS, theme
     from opadpo.comparing.live import LiveAsking
     from opadpo.comparing.service import Comparing
+    from opadpo.jobs.service import Jobs
     from opadpo.review.desk import Desk
 
     desk = Desk(workspace)
@@ -51,10 +53,13 @@ def create(workspace: Workspace) -> FastAPI:
     api.state.desk = desk
     api.state.comparing = Comparing(workspace, lambda: desk.catalogue.store)
     api.state.live = LiveAsking(workspace)
+    api.state.jobs = Jobs(workspace)
+    api.state.refresher = Refresher(api.state.jobs)
     errors.install(api)
     api.include_router(review.router(desk))
     api.include_router(compare.router(api.state.comparing))
     api.include_router(asking.router(api.state.live))
+    api.include_router(jobs.router(api.state.jobs, api.state.refresher))
 
     files.serve(api)
 
@@ -122,6 +127,7 @@ def _pages(workspace: Workspace) -> "gr.Blocks":
     for name, script, *styles in (
         ("Rollouts", "rollouts.js", "desk.css", "rollouts.css"),
         ("Review", "main.js", "desk.css"),
+        ("Train", "train.js", "desk.css", "train.css"),
         ("Compare", "compare.js", "desk.css", "compare.css"),
     ):
         with pages.route(name, PAGES[name]):
@@ -154,6 +160,7 @@ def serve(workspace: Workspace, address: Address, *, open_browser: bool = False)
     # A new index of many records takes a while: whoever asks for records meanwhile waits for the rest of it only.
     for part in (application.state.desk, application.state.comparing):
         threading.Thread(target=part.prepare, daemon=True).start()
+    application.state.refresher.start()
     config = uvicorn.Config(
         Gate(application, door, hosts),
         log_level="warning",

@@ -1,0 +1,170 @@
+// The dialog of a new job: step, target, name, the recipe's fields; what it would run and need; Start.
+
+import { button, h, icon } from "./dom.js";
+import { Field, groupOf } from "./fields.js";
+import { Memory } from "./jobmachine.js";
+import { folded } from "./jobfacts.js";
+import * as api from "./training.js";
+
+const TYPING = 350;
+const AGAIN = 1500;
+const OWN = {
+  preset: { kind: "choice", help: "Where the recipe starts." },
+  target: { kind: "choice", help: "The machine it runs on." },
+  name: { kind: "text", help: "Of the adapter: letters, digits, - and _." },
+  start: { kind: "choice", label: "from", help: "The adapter to continue." },
+  models: { kind: "many", help: "None: the base and every adapter." },
+  prompt_set: { kind: "text", label: "set", help: "Prompts: heldout, or a benchmark's." },
+  steps: { kind: "many", help: "None: all of them; each does only what is missing." },
+  gpus: { kind: "text", help: "How many (2), or which (0, 1). Empty: as the target says." },
+  title: { kind: "text", help: "For people; shown in the list." },
+};
+const ASKED = { opa: ["name", "start"], opadpo: ["name", "start"], caption: ["models", "prompt_set"], evaluate: ["models"], pipeline: ["steps"] };
+
+/** Opened by the page; `started(id)` is called when a job has been submitted. */
+export class NewJob {
+  constructor(page, started) {
+    Object.assign(this, { page, started });
+    this.memory = new Memory();
+  }
+
+  /** Ask the server for a form and show it: of a step, or of a job to clone. */
+  async open(asked = {}) {
+    const form = await this.page.attempt(() => api.form({ step: "opadpo", ...asked }));
+    if (!form) return;
+    this.clone = asked.clone ?? null;
+    this.build();
+    this.fill(form);
+    this.page.root.append(this.node);
+    this.node.showModal();
+    this.seg.querySelector('[aria-pressed="true"]')?.focus();
+  }
+
+  build() {
+    this.seg = h("div", { class: "d-seg t-steps", role: "group", "aria-label": "Step" });
+    this.form = h("form", { class: "t-form", tabindex: "0", "aria-label": "Settings", on: { submit: (event) => { event.preventDefault(); this.start(); } } });
+    this.command = h("code", { class: "t-cmd", tabindex: "0", role: "region", "aria-label": "Command" });
+    this.general = h("div", { class: "t-general bad", role: "alert" });
+    this.note = h("span", { class: "d-grow", role: "status" });
+    this.go = button("Start", () => this.start(), { name: "play", primary: true });
+    const title = this.clone ? "Clone with changes" : "New job";
+    this.node = h(
+      "dialog", { class: "d-dialog t-new", "aria-label": title, on: { close: () => this.closed(), keydown: (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && this.start() } },
+      h("header", {}, h("h2", { class: "d-grow" }, title), this.seg, button("Close", () => this.node.close(), { name: "x", quiet: true, bare: true })),
+      h("div", { class: "t-cols" }, this.form, h("aside", { "aria-label": "Estimate and command" }, this.general, this.memory.node, h("section", { class: "t-card" }, h("div", { class: "t-head" }, h("h2", {}, "Command")), this.command))),
+      h("footer", {}, this.note, button("Close", () => this.node.close()), this.go),
+    );
+  }
+
+  /** Show a form of the server's; what was entered before and still has a place is kept. */
+  fill(form, kept = {}) {
+    this.info = form;
+    this.seg.replaceChildren(...form.steps.map(({ value, label }) => h("button", { type: "button", "aria-pressed": String(value === form.entered.step), on: { click: () => this.change({ step: value }) } }, label)));
+    const changed = () => this.later();
+    this.own = new Map(["preset", "target", ...(ASKED[form.entered.step] ?? []), "gpus", "title"].map((key) => [key, new Field(this.ownInfo(key, kept), changed)]));
+    this.own.get("preset").input.addEventListener("change", () => this.change({ preset: this.own.get("preset").value }));
+    this.groups = form.groups.map((group) => ({ ...group, fields: group.fields.map((info) => new Field({ ...info, value: kept.values?.[info.key] ?? info.value }, changed)) }));
+    this.settings = new Map(this.groups.flatMap((group) => group.fields.map((field) => [field.info.key, field])));
+    const job = h("section", { class: "t-group", "aria-label": "Job" }, h("h3", {}, "Job"), h("div", { class: "t-fields" }, [...this.own.values()].map((field) => field.node)));
+    this.form.replaceChildren(job, ...this.groups.map(groupOf));
+    this.form.scrollTop = 0;
+    this.command.textContent = "";
+    this.go.disabled = true;
+    this.look();
+  }
+
+  ownInfo(key, kept) {
+    const { entered, presets, targets, models, pipeline } = this.info;
+    const choices = { preset: presets, target: targets, start: [{ value: "", label: "as usual" }, ...models.map((value) => ({ value, label: value }))], models: models.map((value) => ({ value })), steps: pipeline }[key] ?? [];
+    const value = key in kept ? kept[key] : entered[key];
+    const info = { key, label: key, own: true, nullable: false, preset: "", ...OWN[key], choices: choices.map((one) => one.value), value: Array.isArray(value) ? value.join(", ") : value ?? "" };
+    if (key === "target" && !info.value) info.value = info.choices[0] ?? "";
+    if (OWN[key].kind === "choice") info.labels = Object.fromEntries(choices.map((one) => [one.value, one.label]));
+    return info;
+  }
+
+  /** Another step or preset: the form is made anew, with what was changed in this one. */
+  async change(asked) {
+    const now = this.entered();
+    const form = await this.page.attempt(() => api.form({ step: now.step, preset: now.preset, ...asked }));
+    if (!form || !this.node.isConnected) return;
+    this.clone = asked.step && asked.step !== now.step ? null : this.clone;
+    this.fill(form, { ...now, ...asked });
+    const at = asked.step ? this.seg.querySelector('[aria-pressed="true"]') : this.own.get("preset").input;
+    at?.focus();
+  }
+
+  entered() {
+    const list = (key) => (this.own.get(key)?.value ?? "").split(", ").filter(Boolean);
+    const text = (key) => this.own.get(key)?.value ?? "";
+    const values = Object.fromEntries([...this.settings.values()].filter((field) => field.differs).map((field) => [field.info.key, field.value]));
+    return {
+      step: this.info.entered.step, preset: text("preset") || null, target: text("target") || null, name: text("name"), start: text("start"), models: list("models"), steps: list("steps"),
+      prompt_set: text("prompt_set"), gpus: text("gpus"), title: text("title"), values, cloned_from: this.clone,
+    };
+  }
+
+  later() {
+    this.go.disabled = true;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.look(), TYPING);
+  }
+
+  /** Ask what the form would do: command, problems, memory. */
+  async look() {
+    clearTimeout(this.timer);
+    const ticket = (this.looking = (this.looking ?? 0) + 1);
+    const entered = this.entered();
+    const count = Object.keys(entered.values).length;
+    this.note.textContent = count ? `${count} ${count === 1 ? "value differs" : "values differ"} from the preset` : "As the preset says";
+    const found = await this.page.attempt(() => api.preview(entered));
+    if (!found || ticket !== this.looking || !this.node.isConnected) return;
+    this.show(found);
+    this.estimate(entered, ticket);
+  }
+
+  show({ command, problems }) {
+    const mine = new Map();
+    const rest = [];
+    for (const { key, text } of problems) {
+      const field = this.own.get(key) ?? this.settings.get(key);
+      if (field) mine.set(field, mine.has(field) ? `${mine.get(field)} ${text}` : text);
+      else rest.push(key ? `${key}: ${text}` : text);
+    }
+    for (const field of [...this.own.values(), ...this.settings.values()]) field.complain(mine.get(field));
+    for (const field of mine.keys()) field.node.closest("details")?.setAttribute("open", "");
+    this.general.replaceChildren(...rest.map((text) => h("p", {}, icon("alert"), h("span", {}, text))));
+    if (command) this.command.textContent = folded(command);
+    this.go.disabled = Boolean(problems.length);
+    if (problems.length) this.note.textContent = problems.length === 1 ? "1 thing is to be mended" : `${problems.length} things are to be mended`;
+  }
+
+  async estimate(entered, ticket) {
+    for (;;) {
+      const found = await api.estimate(entered).catch(() => null);
+      if (ticket !== this.looking || !this.node.isConnected) return;
+      this.memory.paint(found);
+      if (found?.state !== "estimating") return;
+      await new Promise((done) => setTimeout(done, AGAIN));
+      if (ticket !== this.looking || !this.node.isConnected) return;
+    }
+  }
+
+  async start() {
+    if (this.go.disabled) return;
+    this.go.disabled = true;
+    const id = await this.page.attempt(() => api.submit(this.entered()));
+    if (!id) {
+      this.look();
+      return;
+    }
+    this.node.close();
+    this.started(id);
+  }
+
+  closed() {
+    clearTimeout(this.timer);
+    this.looking += 1;
+    this.node.remove();
+  }
+}
