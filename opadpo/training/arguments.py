@@ -156,6 +156,7 @@ def training_arguments(
         eval_strategy="steps" if evaluate else "no",
         eval_steps=section.eval_steps,
         report_to=section.report_to or "none",
+        run_name=run.name,
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
         label_names=[],
