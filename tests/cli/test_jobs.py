@@ -67,7 +67,9 @@ def test_a_step_reads_another_recipe(run: Run, folder: Path, tmp_path: Path):
 @pytest.mark.slow
 def test_training_in_the_background_is_lost_found_and_resumed_from_its_checkpoint(run: Run, folder: Path):
     slow = ["--set", "train.opa.epochs=400", "--set", "train.opa.save_steps=2", "--set", "train.opa.max_steps=20"]
-    begun = run("jobs", "submit", folder, "pipeline", "--steps", "prepare,rollout,revise,build,opa", *slow, "--json")
+    for step in ("prepare", "rollout", "revise"):
+        assert run(step, folder).status == 0
+    begun = run("jobs", "submit", folder, "pipeline", "--steps", "build,opa", *slow, "--json")
     assert begun.status == 0, begun.err
     job = folder / "jobs" / begun.result["job_id"]
     until_file(folder / "runs" / "opa" / "metrics.jsonl", seconds=120)
@@ -77,7 +79,7 @@ def test_training_in_the_background_is_lost_found_and_resumed_from_its_checkpoin
     assert again.status == 0, again.err
     assert [attempt["state"] for attempt in again.result["attempts"]] == ["lost", "succeeded"]
     results = [json.loads(line) for line in (job / "result.jsonl").read_text().splitlines()]
-    assert [each["status"] for each in results[-5:]] == ["up_to_date"] * 4 + ["done"]
+    assert [each["status"] for each in results[-2:]] == ["up_to_date", "done"]
     steps = [json.loads(line)["step"] for line in (folder / "runs" / "opa" / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
     assert (folder / "adapters" / "opa" / "adapter_model.safetensors").is_file()
