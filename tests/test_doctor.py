@@ -50,6 +50,7 @@ def test_without_a_recipe_only_the_key_is_looked_for(monkeypatch: pytest.MonkeyP
     assert "sk-secret" not in str(report.as_dict())
 
 
+@pytest.mark.slow
 def test_the_recipes_servers_are_asked_with_one_call_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "sk-secret")
     with chat_server() as server:
@@ -87,6 +88,7 @@ def test_a_base_model_that_is_not_here(tmp_path: Path, monkeypatch: pytest.Monke
     assert "config.json" in check(examine(str(recipe)), "base model").seen
 
 
+@pytest.mark.slow
 def test_memory_of_both_stages_is_told_without_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("opadpo.training.fitting.memory_at_hand", lambda *_: fitting.Memory("RAM", 2**33, gpu=False))
     report = examine("llava-1.5-7b")
@@ -103,6 +105,7 @@ def test_memory_of_both_stages_is_told_without_the_weights(monkeypatch: pytest.M
     assert "opadpo prepare" in unknown.remedy
 
 
+@pytest.mark.slow
 def test_what_the_recipe_asks_of_the_gpu_is_required(tmp_path: Path) -> None:
     import torch
 

@@ -282,6 +282,7 @@ def test_sessions_end_at_once(team_app: RunningApp, team: Workspace):
     assert last.post("/gradio_api/queue/join", json={}).status_code == 401
 
 
+@pytest.mark.slow
 def test_neither_token_nor_password_is_in_a_log(team_app: RunningApp, team: Workspace, tmp_path: Path):
     sign_in(team_app.url, "Una", SECRET)
     workspace = Workspace.create(tmp_path / "logged", preset_text("toy"))

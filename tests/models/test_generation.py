@@ -41,6 +41,7 @@ def rows(loaded):
     ]
 
 
+@pytest.mark.slow
 def test_greedy_is_the_library_s_greedy(loaded, rows):
     model, processing = loaded
     got = generate(model, processing, rows, GREEDY)

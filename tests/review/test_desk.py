@@ -61,6 +61,7 @@ def test_two_servers_see_each_others_commits_drafts_and_claims(workspace: Worksp
     assert two.page("ben", Filters(state=["accepted"])).total == 0
 
 
+@pytest.mark.slow
 def test_the_queue_ends_and_decided_records_are_gone_through_once(workspace: Workspace) -> None:
     desk = Desk(workspace)
     record: DeskRecord | None = handed(desk, "anna")

@@ -104,6 +104,7 @@ with ReviewStore.open_url(address, "$URL") if ":" in address else ReviewStore.op
 """
 
 
+@pytest.mark.slow
 def test_two_processes_make_and_write_one_store_side_by_side(address: str, opener: Opener) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", WRITER, address, name]) for name in ("a", "b")]
     assert [process.wait() for process in processes] == [0, 0]
@@ -252,6 +253,7 @@ ReviewStore.open(Path(sys.argv[1])).close()
 """
 
 
+@pytest.mark.slow
 def test_of_processes_that_open_an_old_store_at_once_one_migrates(tmp_path: Path) -> None:
     path = tmp_path / "reviews.db"
     make_v1(path, [revision(f"r-{i}", "a") for i in range(50)])

@@ -452,6 +452,7 @@ def start_child(workspace: Workspace, *arguments: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", CHILD, str(workspace.root), *arguments], env=environment)
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_run_again_it_ends_the_same(new_workspace, tmp_path) -> None:
     rows = rlaifv_rows(80)
     for index in range(0, 80, 5):
@@ -482,6 +483,7 @@ def test_killed_anywhere_and_run_again_it_ends_the_same(new_workspace, tmp_path)
     assert all(stored[name] == after[name] for name in kept), "images were stored again"
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused_and_the_first_finishes(new_workspace, rlaifv, tmp_path) -> None:
     workspace = new_workspace(rlaifv)
     signal_file = tmp_path / "waiting"

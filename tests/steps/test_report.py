@@ -113,6 +113,7 @@ def test_another_model_is_told_worse_where_it_is(workspace):
     assert not (workspace.root / "report").exists()
 
 
+@pytest.mark.slow
 def test_a_card_that_the_hub_reads(workspace):
     run(workspace)
     card = ModelCard((workspace.root / "report" / "model_card.md").read_text())

@@ -97,6 +97,7 @@ def test_the_shape_of_a_batch(configs):
     assert plain == ((200, (40,)), (200, (50,)), (200, (60,)), (200, (40,)), (200, (50,))) * 2
 
 
+@pytest.mark.slow
 def test_settings_that_save_memory_do(configs):
     made = stage(configs["llava"])
 
@@ -145,6 +146,7 @@ def test_with_a_budget_of_tokens_the_advice_is_a_smaller_budget(configs):
     assert not any("micro_batch_size" in line for line in found.advice())
 
 
+@pytest.mark.slow
 def test_a_training_that_cannot_fit_is_refused_before_weights_are_loaded(trainable, monkeypatch):
     monkeypatch.setattr(fitting, "memory_at_hand", lambda device, processes: Memory("RAM", GIB // 100, gpu=False))
     monkeypatch.setattr("opadpo.training.run.load_model", lambda *_, **__: pytest.fail("weights were loaded"))
@@ -154,6 +156,7 @@ def test_a_training_that_cannot_fit_is_refused_before_weights_are_loaded(trainab
     assert "train.ignore_memory_estimate" in str(caught.value.remedy)
 
 
+@pytest.mark.slow
 def test_what_is_needed_is_said_and_a_refusal_can_be_overridden(trainable, monkeypatch):
     heard = Heard()
     workspace = trainable.open("train.opadpo.max_steps=1", "train.ignore_memory_estimate=true")

@@ -426,6 +426,7 @@ def test_a_head_that_is_trained_is_refused(tmp_path):
         prepared(model, llava.batch(True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["opa", "opadpo"])
 def test_training_packed_gives_the_adapter_of_training_plain(trainable, stage):
     """Adam divides by tiny second moments: rounding of a few 1e-7 in gradients grows to the tolerance."""

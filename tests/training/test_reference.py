@@ -56,6 +56,7 @@ def assert_the_same(one, other):
         assert torch.equal(value, other[0][key]), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "resample"), [("packed", "epoch"), ("plain", "epoch"), ("packed", "never")])
 def test_stored_or_computed_in_the_step_training_is_the_same_to_the_last_bit(trainable, layout, resample):
     """Over several epochs, in whose batches an example meets others; with dropout, and held-out examples."""
@@ -81,6 +82,7 @@ def test_stored_or_computed_in_the_step_training_is_the_same_to_the_last_bit(tra
     assert made["cached"] == (9 + masked + 2 * 3, 0)  # 24 visits of 9 examples; 3 held out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_every_log_ratio_is_zero_before_the_first_update(trainable, precision):
     workspace = trainable.open(
@@ -97,6 +99,7 @@ def told(progress):
     return [message for message in progress.messages if "reference" in message]
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_used_again_unless_something_changed_that_it_depends_on(trainable):
     workspace = trainable.open("train.opadpo.max_steps=3")
     assert run(workspace, "again") == (24, 0)
@@ -124,6 +127,7 @@ def test_what_is_stored_is_used_again_unless_something_changed_that_it_depends_o
     assert 'is now "base"' in told(progress)[0]
 
 
+@pytest.mark.slow
 def test_damage_is_computed_again(trainable):
     workspace = trainable.open("train.opadpo.max_steps=3")
     run(workspace, "damaged")
