@@ -282,6 +282,55 @@ class Workspace:
             atomic_write(staging / BEGUN_FILE, begun.model_dump_json(indent=2))
             yield Writer(self, plan, staging, begun)
 
+    def adopt(self, artefact: str, folder: Path) -> Manifest:
+        """Swap in a finished artefact that was made elsewhere from the same inputs, as `folder` holds it.
+
+        `folder` lies in `.staging`; of an artefact that is a single file it holds that file and its hidden manifest.
+
+        Raises:
+            WorkspaceError: if the folder does not hold that artefact, complete.
+            Busy: if another process writes the same artefact.
+            DiskFull: if there is no room.
+        """
+        path = folder / self.manifest_path(artefact).name
+        try:
+            manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise WorkspaceError(
+                f"What came is not a complete {artefact}", seen=path, remedy="bring it again"
+            ) from error
+        whole = not Path(artefact).suffix or (folder / Path(artefact).name).is_file()
+        if manifest.artefact != artefact or not whole:
+            raise WorkspaceError(
+                f"What came is not a complete {artefact}",
+                seen=f"{folder} holds {manifest.artefact}",
+                remedy=f"remove {folder}, and bring it again",
+            )
+        with self.lock(artefact), disk_errors(self.root / artefact):
+            self.swap_in(artefact, folder)
+        return manifest
+
+    def swap_in(self, artefact: str, folder: Path) -> None:
+        """Put a finished folder, with its manifest inside, in the artefact's place. The caller holds its lock."""
+        target = self.root / artefact
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fsync_tree(folder)
+        if target.suffix:
+            # The old manifest goes first: a kill in between leaves "not done", never a manifest of another file.
+            manifest_path = self.manifest_path(artefact)
+            manifest_path.unlink(missing_ok=True)
+            os.replace(folder / target.name, target)
+            os.replace(folder / manifest_path.name, manifest_path)
+            shutil.rmtree(folder)
+        elif target.exists():
+            replaced = target.with_name(f".{target.name}.replaced")
+            shutil.rmtree(replaced, ignore_errors=True)
+            os.rename(target, replaced)
+            os.rename(folder, target)
+            shutil.rmtree(replaced)
+        else:
+            os.rename(folder, target)
+
     def mark_done(self, plan: Plan, counts: Mapping[str, int], *, started_at: datetime, content: str = "") -> Manifest:
         """Write the manifest of an artefact that grows in place (a database), when the step has finished.
 
@@ -332,30 +381,15 @@ class Writer:
         """
         made = self.begun.model_dump()
         manifest = Manifest(**made, counts=dict(counts), finished_at=datetime.now(UTC), content=content)
-        target = self.workspace.root / self.plan.artefact
-        target.parent.mkdir(parents=True, exist_ok=True)
         text = manifest.model_dump_json(indent=2)
-        if target.suffix:
-            # The old manifest goes first: a kill in between leaves "not done", never a manifest of another file.
-            manifest_path = self.workspace.manifest_path(self.plan.artefact)
-            manifest_path.unlink(missing_ok=True)
-            fsync_tree(self.folder)
-            os.replace(self.folder / target.name, target)
-            atomic_write(manifest_path, text)
-            shutil.rmtree(self.folder)
-            return manifest
         (self.folder / BEGUN_FILE).unlink()
-        atomic_write(self.folder / RESOLVED_RECIPE_FILE, dump_recipe(self.workspace.recipe))
-        atomic_write(self.folder / MANIFEST_FILE, text)
-        fsync_tree(self.folder)
-        if target.exists():
-            replaced = target.with_name(f".{target.name}.replaced")
-            shutil.rmtree(replaced, ignore_errors=True)
-            os.rename(target, replaced)
-            os.rename(self.folder, target)
-            shutil.rmtree(replaced)
+        if Path(self.plan.artefact).suffix:
+            hidden = self.workspace.manifest_path(self.plan.artefact).name
+            atomic_write(self.folder / hidden, text)
         else:
-            os.rename(self.folder, target)
+            atomic_write(self.folder / RESOLVED_RECIPE_FILE, dump_recipe(self.workspace.recipe))
+            atomic_write(self.folder / MANIFEST_FILE, text)
+        self.workspace.swap_in(self.plan.artefact, self.folder)
         return manifest
 
 
