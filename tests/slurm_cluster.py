@@ -87,7 +87,9 @@ ReturnToService=2
 SlurmdTimeout=0
 SlurmdParameters=config_overrides
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={CPUS} Boards=1 SocketsPerBoard=1 CoresPerSocket={CPUS} ThreadsPerCore=1 RealMemory=1000 Gres=gpu:1 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs={CPUS} Boards=1 SocketsPerBoard=1 CoresPerSocket={CPUS}\\
+    ThreadsPerCore=1 RealMemory=1000 \\
+    Gres=gpu:1 State=UNKNOWN
 {partitions}
 """
         )

@@ -21,8 +21,8 @@ PENDING = {
     "BeginTime": "waits for the time at which it may begin",
     "JobHeldUser": "is held; `scontrol release {id}` lets it go",
     "JobHeldAdmin": "is held by the cluster's administrators; ask them",
-    "PartitionTimeLimit": "never starts: the partition {partition} does not allow {minutes} minutes; lower `time` of the"
-    " target, or name another partition",
+    "PartitionTimeLimit": "never starts: the partition {partition} does not allow {minutes} minutes; lower `time` of"
+    " the target, or name another partition",
     "PartitionNodeLimit": "never starts: the partition {partition} does not give so many nodes; lower `nodes`",
     "PartitionDown": "does not start: the partition {partition} is closed; name another one, or wait",
     "PartitionInactive": "does not start: the partition {partition} is closed; name another one, or wait",

@@ -34,10 +34,10 @@ _CONNECTING = (
         "correct `host` of the target, or add it to ~/.ssh/config; is the network (or the VPN) up?",
     ),
     _Meaning(
-        r"Permission denied \(|Too many authentication failures|no mutual signature|Permission denied, please try again",
+        r"Permission denied \(|Permission denied, please|Too many authentication failures|no mutual signature",
         "{host} does not let you in",
         "no password is asked for here: load your key into the agent (`ssh-add`), add its public part there"
-        " (`ssh-copy-id {host}`), or name it as IdentityFile in ~/.ssh/config; `ssh {host}` then works without a question",
+        " (`ssh-copy-id {host}`), or name it as IdentityFile in ~/.ssh/config; `ssh {host}` then asks nothing",
     ),
     _Meaning(
         r"Connection refused",

@@ -1,4 +1,4 @@
-"""A job's folder here, kept like the one on the machine where the job runs: what was appended there is appended here."""
+"""A job's folder here, kept like the one on the machine where the job runs: what is appended there is appended here."""
 
 from pathlib import Path
 

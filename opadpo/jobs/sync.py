@@ -7,6 +7,7 @@ An artefact is copied into a staging folder, only what differs, and swapped in w
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from opadpo.errors import StepFailed, UserError, WorkspaceError, disk_errors
@@ -99,7 +100,7 @@ def _inputs(workspace: Workspace, verb: str, words: list[str]) -> list[str]:
 
 def _option(words: list[str], name: str) -> list[str]:
     """Values of an option that may be given several times."""
-    return [value for flag, value in zip(words, words[1:], strict=False) if flag == name]
+    return [value for flag, value in pairwise(words) if flag == name]
 
 
 def _there(workspace: Workspace, folder: str, pattern: str) -> list[str]:

@@ -1,7 +1,6 @@
 """Jobs on another machine, over the OpenSSH client."""
 
 import json
-import os
 from pathlib import Path
 
 from opadpo.checks import Check
@@ -20,7 +19,8 @@ from opadpo.workspace import Workspace
 class SshTarget(Target):
     """The runner works there in a mirror of the workspace, or in the same one on a shared file system.
 
-    The folder here is a copy that `status` brings up to date. A connection is needed to ask, never for the job to go on.
+    The folder here is a copy that `status` brings up to date. A connection is needed to ask, never for the
+    job to go on.
     """
 
     def __init__(self, name: str, settings: TargetSection, workspace: Workspace) -> None:
