@@ -286,7 +286,7 @@ class OverSsh(Machine):
             assert process.stdout is not None
             try:
                 rest = b""
-                while part := process.stdout.read1(65536):
+                while part := os.read(process.stdout.fileno(), 65536):
                     *lines, rest = (rest + part).replace(b"\r", b"\n").split(b"\n")
                     yield from (line + b"\n" for line in lines)
                 yield rest

@@ -115,9 +115,9 @@ class OverThere:
             checks.append(self._check_rsync())
         if version.state != "ok":
             return checks
-        options = []
+        options: list[str] = []
+        path = joined(self.machine.expanded(SECRETS_FOLDER), f"recipe-{secrets.token_hex(8)}.yaml")
         if recipe is not None:
-            path = joined(self.machine.expanded(SECRETS_FOLDER), "..", f"recipe-{secrets.token_hex(8)}.yaml")
             self.machine.write(path, recipe.read_bytes())
             options = ["--recipe", path]
         try:

@@ -150,17 +150,27 @@ class Mirror:
             Busy: if another process writes one of them here.
             DiskFull: if there is no room here.
         """
-        return [artefact for artefact in artefacts if self._fetch(artefact, progress)]
+        return [artefact for each in artefacts for artefact in self._inside(each) if self._fetch(artefact, progress)]
+
+    def _inside(self, artefact: str) -> list[str]:
+        """The artefact itself, or those that lie in a folder of this name there."""
+        name = joined(self.root, artefact)
+        found = self.machine.run(["find", name, "-name", ".*.manifest.json"]).out.decode().splitlines()
+        inside = [path.replace("/.", "/").removesuffix(".manifest.json") for path in found]
+        found = self.machine.run(["find", name, "-mindepth", "2", "-name", "manifest.json"]).out.decode().splitlines()
+        inside += [str(Path(path).parent) for path in found]
+        return [path.removeprefix(f"{self.root}/") for path in inside] or [artefact]
 
     def _fetch(self, artefact: str, progress: Progress) -> bool:
         path = self._manifest_there(artefact)
         here = self.workspace.manifest_path(artefact)
         folder = self.workspace.root / STAGING / f"fetch--{artefact.replace('/', '--')}"
+        there = joined(self.root, artefact)
         for _ in range(_ATTEMPTS):
             wanted = self.machine.read(path)
             if wanted is None or (here.is_file() and here.read_bytes() == wanted):
                 return False
-            there, options = joined(self.root, artefact), ["--delete"]
+            options = ["--delete"]
             if Path(artefact).suffix:
                 options, there = _only(Path(artefact).name, here.name), joined(self.root, str(Path(artefact).parent))
             elif here.is_file():

@@ -19,9 +19,9 @@ from opadpo.progress import SilentProgress
 from opadpo.recipe.jobs import TargetSection
 from opadpo.workspace import Workspace
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SECONDS = 40.0
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(300)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(300)"
 
 
 def python(code: str) -> list[str]:

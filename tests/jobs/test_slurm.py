@@ -1,0 +1,159 @@
+"""Jobs on a real Slurm of one node with one fake GPU: sbatch on this machine, and over ssh."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from remote_jobs import STUBBORN, JobByHand, made, python
+from slurm_cluster import SlurmCluster
+from ssh_server import ALIAS, running
+
+from opadpo.errors import UserError
+from opadpo.jobs.batch_script import pending
+from opadpo.jobs.several_nodes import command
+from opadpo.recipe.jobs import TargetSection
+from opadpo.workspace import Workspace
+
+SAY = "import os, time; print(os.environ.get('CUDA_VISIBLE_DEVICES')); time.sleep(1.5)"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tiny_llava_folder: Path) -> Workspace:
+    """One with prompts, and a space in its name."""
+    return made(tmp_path / "work space", tiny_llava_folder)
+
+
+@pytest.fixture(autouse=True)
+def here(cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine as the cluster's login node, with a home folder of the test's own."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for name, value in {**cluster.environment, "HOME": str(home), "OPADPO_RUNTIME": str(home / "queue")}.items():
+        monkeypatch.setenv(name, value)
+
+
+def batch(**fields: Any) -> TargetSection:
+    """The cluster as a target."""
+    return TargetSection(**{"kind": "slurm", "gpus_per_node": 1, "grace_seconds": 1.0, **fields})
+
+
+def test_two_jobs_take_turns_on_one_gpu(workspace: Workspace) -> None:
+    first = JobByHand(workspace, batch(), python(SAY)).submit()
+    second = JobByHand(workspace, batch(), python(SAY)).submit()
+    first.until_state("running")
+    second.until(lambda: "waits until nodes are free" in (second.job.reason or ""))
+    assert second.job.state == "queued"
+    assert first.until_state("succeeded").attempt.devices == ["gpu-0"]
+    second.until_state("succeeded")
+    assert first.printed.strip() == second.printed.strip() == "0"
+    assert first.job.attempt.ended_at is not None
+    assert second.job.attempt.started_at is not None
+    assert first.job.attempt.ended_at < second.job.attempt.started_at
+
+
+def test_a_job_that_never_starts_says_why_and_leaves_the_queue(
+    cluster: SlurmCluster, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FAR_TOKEN", "s3cr3t-value")
+    for fields, said in (
+        ({"partition": "short", "time": 5}, "never starts: the partition short does not allow 5 minutes"),
+        ({"partition": "closed"}, "the partition closed is closed"),
+    ):
+        job = JobByHand(workspace, batch(env=["FAR_TOKEN"], **fields), python(SAY)).submit()
+        job.until(lambda job=job, said=said: said in (job.job.reason or ""))
+        assert job.job.state == "queued"
+        assert not [path for path in job.folder.iterdir() if b"s3cr3t" in path.read_bytes()]
+        job.cancel()
+        assert job.look().state == "cancelled"
+        assert cluster.state(job.job.attempt.scheduler_id or "") == "CANCELLED"
+        assert not list((tmp_path / "home/.cache/opadpo/secrets").iterdir())
+
+
+def test_what_slurm_does_not_take_is_told_at_once(workspace: Workspace) -> None:
+    with pytest.raises(UserError, match="partition"):
+        JobByHand(workspace, batch(partition="none"), python(SAY)).submit()
+    for fields in (
+        {"account": "x\n#SBATCH --y"},
+        {"memory": "1G; id"},
+        {"extra": ["--comment=a\nid"]},
+        {"extra": ["id"]},
+    ):
+        with pytest.raises(UserError, match=r"jobs\.targets\.far"):
+            JobByHand(workspace, batch(**fields), python(SAY)).submit()
+
+
+def test_a_job_whose_time_is_over_is_resumed(cluster: SlurmCluster, workspace: Workspace) -> None:
+    mark = workspace.root / "mark"
+    code = (
+        f"import os, time; first = not os.path.exists('{mark}'); open('{mark}', 'w').close(); print('up')\n"
+        "time.sleep(300 if first else 0)"
+    )
+    job = JobByHand(workspace, batch(partition="short", time=1), python(code)).submit()
+    job.until(lambda: "up" in job.printed)
+    assert "#SBATCH --signal=B:TERM@30" in (job.folder / "batch.sh").read_text()
+    # What Slurm does by itself, up to half a minute later: it looks at times that seldom.
+    cluster.ask("scancel", "--batch", "--signal=TERM", job.job.attempt.scheduler_id or "")
+    assert "time of 1 minutes was over" in (job.until_state("failed").reason or "")
+    assert job.again().until_state("succeeded").attempt.number == 2
+
+
+@pytest.mark.slow
+def test_slurm_itself_ends_what_takes_too_long(workspace: Workspace) -> None:
+    job = JobByHand(workspace, batch(partition="short", time=1), python("import time; time.sleep(600)")).submit()
+    assert "time of 1 minutes was over" in (job.until_state("failed", seconds=150).reason or "")
+
+
+def test_cancelling_reaches_what_ignores_it(cluster: SlurmCluster, workspace: Workspace) -> None:
+    job = JobByHand(workspace, batch(), python(STUBBORN)).submit()
+    job.until(lambda: "up" in job.printed)
+    job.cancel()
+    assert job.until_state("cancelled").reason == "Cancelled by tester"
+    outside = JobByHand(workspace, batch(), python(STUBBORN)).submit()
+    outside.until(lambda: "up" in outside.printed)
+    cluster.ask("scancel", outside.job.attempt.scheduler_id or "")
+    outside.until_state("cancelled")
+
+
+def test_a_runner_that_left_no_word_is_judged_by_slurm(cluster: SlurmCluster, workspace: Workspace) -> None:
+    job = JobByHand(workspace, batch(), python(STUBBORN)).submit()
+    job.until(lambda: "up" in job.printed)
+    assert job.job.attempt.pid is not None
+    os.kill(job.job.attempt.pid, 9)
+    assert job.until_state("failed", "lost").reason
+
+
+def test_a_login_node_over_ssh_mirrors_the_job(cluster: SlurmCluster, workspace: Workspace, tmp_path: Path) -> None:
+    environment = {**cluster.environment, "PYTHONPATH": os.environ.get("PYTHONPATH", str(Path.cwd()))}
+    folder = tmp_path / "cluster's folder"
+    with running(environment) as server:
+        far = batch(host=ALIAS, ssh_config=str(server.client_config), python=sys.executable, folder=str(folder))
+        job = JobByHand(workspace, far, python(SAY)).submit()
+        job.until_state("succeeded")
+        assert job.printed.strip() == "0"
+        assert "exit 0" in job.log
+        names = {check.name: check.state for check in job.target.check(None)}
+        assert names["slurm"] == "ok"
+        job.target.machine.close()  # pyright: ignore[reportAttributeAccessIssue]
+    shutil.rmtree(folder)
+
+
+def test_one_launcher_on_every_node() -> None:
+    environment = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "7", "SLURM_GPUS_ON_NODE": "4"}
+    words = command("/p y/python", ["train", "opa", "a b"], environment, "node1")
+    assert words[:5] == ["srun", "--kill-on-bad-exit=1", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1"]
+    assert words[words.index("--num_processes") + 1] == "8"
+    assert words[words.index("--main_process_ip") + 1] == "node1"
+    assert words[-5:] == ["-m", "opadpo", "train", "opa", "a b"]
+    with pytest.raises(UserError, match="no allocation"):
+        command("python", [], {}, "node1")
+
+
+def test_an_unknown_reason_is_told_as_it_is(workspace: Workspace) -> None:
+    job = JobByHand(workspace, batch(), python(SAY)).job.changed(scheduler_id="7")
+    assert "Slurm: SomethingNew" in pending(job, "SomethingNew")
+    assert "limit of your account" in pending(job, "AssocGrpCpuLimit")
+    assert json.loads(job.model_dump_json())["attempts"][0]["scheduler_id"] == "7"

@@ -1,0 +1,246 @@
+"""Jobs on another machine, over a real sshd."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trainable_workspace
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from remote_jobs import STUBBORN, JobByHand, made, python, with_targets
+from ssh_server import ALIAS, SshServer, bare_python, script
+
+from opadpo.errors import DependencyMissing, DiskFull, Unreachable, UserError
+from opadpo.jobs.folder import read_job
+from opadpo.jobs.machines import OverSsh
+from opadpo.jobs.record import JobRequest
+from opadpo.jobs.service import Jobs
+from opadpo.progress import SilentProgress
+from opadpo.recipe.jobs import TargetSection
+from opadpo.steps.build import build
+from opadpo.steps.status import status
+from opadpo.workspace import Workspace
+
+ROLLOUT = ["{python}", "-m", "opadpo", "rollout", "{workspace}"]
+HOSTILE = ["a b", "$(touch /tmp/opadpo-pwned)", "`id`", "it's", '"', "new\nline", "-rf", "--", "*", "~", "\\", "é", ";"]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tiny_llava_folder: Path) -> Workspace:
+    """One with prompts, and a space in its name."""
+    return made(tmp_path / "work space", tiny_llava_folder)
+
+
+def far(sshd: SshServer, **fields: Any) -> TargetSection:
+    """The machine as a target."""
+    given = {"kind": "ssh", "host": ALIAS, "ssh_config": str(sshd.client_config), "python": sys.executable}
+    return TargetSection(**{**given, "grace_seconds": 1.0, **fields})
+
+
+def test_arguments_arrive_as_they_are(machine: OverSsh) -> None:
+    ended = machine.run([sys.executable, "-c", "import sys; print(sys.argv[1:])", *HOSTILE])
+    assert ended.out.decode().strip() == repr(HOSTILE)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), max_size=3))
+def test_any_argument_arrives_as_it_is(machine: OverSsh, words: list[str]) -> None:
+    ended = machine.run(["printf", "%s\\0", *words]) if words else machine.run(["true"])
+    assert ended.out.decode().split("\0")[:-1] == words
+
+
+def test_files_of_any_name_are_written_read_and_copied(machine: OverSsh, sshd: SshServer, tmp_path: Path) -> None:
+    source = tmp_path / 'it\'s $(a) "folder"'
+    source.mkdir()
+    for name in HOSTILE:
+        (source / name.replace("/", "_")).write_text(name)
+    there = f"{sshd.home}/-x $(y) 'z'"
+    assert machine.put(source, there, SilentProgress()) > 0
+    assert machine.put(source, there, SilentProgress()) == 0
+    machine.get(there, tmp_path / "back", SilentProgress())
+    assert {path.name: path.read_text() for path in (tmp_path / "back").iterdir()} == {
+        path.name: path.read_text() for path in source.iterdir()
+    }
+    machine.write(f"{there}/new\nfile", b"\0secret", mode=0o600)
+    assert machine.read(f"{there}/new\nfile", 2) == b"ecret"
+    assert os.stat(f"{there}/new\nfile").st_mode & 0o777 == 0o600
+    assert machine.read(f"{there}/none") is None
+
+
+@pytest.mark.parametrize("host", ["-oProxyCommand=touch /tmp/x", "a b", "a;b", "host:path", ""])
+def test_a_host_that_is_no_host_is_refused(host: str) -> None:
+    with pytest.raises(UserError):
+        OverSsh(host)
+
+
+def test_calls_share_one_connection(machine: OverSsh) -> None:
+    machine.run(["true"])
+    started = time.monotonic()
+    for _ in range(10):
+        machine.run(["true"])
+    assert subprocess.run([*machine._ssh, "-O", "check", "--", ALIAS], capture_output=True).returncode == 0
+    assert time.monotonic() - started < 10
+
+
+def test_each_way_not_to_get_in_has_its_own_remedy(sshd: SshServer, machine: OverSsh) -> None:
+    def said() -> str:
+        machine.close()
+        with pytest.raises(Unreachable) as caught:
+            machine.run(["true"])
+        return str(caught.value)
+
+    known, allowed = sshd.known_hosts.read_text(), (sshd.folder / "authorized_keys").read_text()
+    try:
+        sshd.known_hosts.write_text("")
+        assert "not known here" in said()
+        sshd.trust(sshd.folder / "key.pub")
+        assert "another one than it was" in said()
+        sshd.known_hosts.write_text(known)
+        (sshd.folder / "authorized_keys").write_text("")
+        assert "ssh-add" in said()
+    finally:
+        sshd.known_hosts.write_text(known)
+        (sshd.folder / "authorized_keys").write_text(allowed)
+    sshd.stop()
+    try:
+        assert "refuses connections" in said()
+    finally:
+        sshd.start()
+    with pytest.raises(Unreachable, match="no machine of this name"):
+        OverSsh("nowhere.invalid").run(["true"])
+
+
+def test_a_job_goes_on_while_the_machine_cannot_be_reached(sshd: SshServer, workspace: Workspace) -> None:
+    code = "import time\nfor n in range(60): print(n); time.sleep(0.05)"
+    job = JobByHand(workspace, far(sshd), python(code)).submit()
+    job.until(lambda: "0" in job.printed)
+    assert sshd.cut() > 0
+    assert job.look().state in ("running", "succeeded")
+    sshd.stop()
+    before = read_job(job.folder)
+    with pytest.raises(Unreachable, match="refuses"):
+        job.look()
+    assert read_job(job.folder) == before
+    time.sleep(0.5)
+    sshd.start()
+    job.until_state("succeeded")
+    assert job.printed.split() == [str(number) for number in range(60)]
+    assert "exit 0" in job.log
+    assert job.target.logs(job.job, job.folder, 3) == job.log.encode()[3:]
+
+
+def test_what_ignores_being_asked_to_stop_is_killed(sshd: SshServer, workspace: Workspace) -> None:
+    job = JobByHand(workspace, far(sshd), python(STUBBORN)).submit()
+    job.until(lambda: "up" in job.printed)
+    job.cancel()
+    assert job.until_state("cancelled").reason == "Cancelled by tester"
+    job.again()
+    assert job.job.attempt.number == 2
+    job.until(lambda: job.printed.count("up") == 2)
+    job.cancel()
+    job.until_state("cancelled")
+
+
+def test_a_runner_that_died_is_lost_and_resumed(sshd: SshServer, workspace: Workspace) -> None:
+    first = "import os, time; first = not os.path.exists('{mark}'); open('{mark}', 'w').close(); print('up')\n"
+    mark = workspace.root / "mark"
+    job = JobByHand(workspace, far(sshd), python(first.format(mark=mark) + "time.sleep(300 if first else 0)")).submit()
+    job.until(lambda: "up" in job.printed)
+    assert job.job.attempt.pid is not None
+    os.kill(job.job.attempt.pid, 9)
+    assert "resume" in (job.until_state("lost").reason or "")
+    assert job.again().until_state("succeeded").attempt.number == 2
+
+
+def test_secrets_reach_the_command_and_nothing_else(
+    sshd: SshServer, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAR_TOKEN", "s3cr3t-value")
+    code = "import os, hashlib; print(hashlib.sha256(os.environ['FAR_TOKEN'].encode()).hexdigest()[:8])"
+    job = JobByHand(workspace, far(sshd, env=["FAR_TOKEN"]), python(code)).submit()
+    job.until_state("succeeded")
+    assert len(job.printed.strip()) == 8
+    kept = [*job.folder.rglob("*"), *sshd.home.rglob("*")]
+    assert not [path for path in kept if path.is_file() and b"s3cr3t-value" in path.read_bytes()]
+    assert not list((sshd.home / ".cache/opadpo/secrets").iterdir())
+    monkeypatch.delenv("FAR_TOKEN")
+    with pytest.raises(UserError, match="FAR_TOKEN"):
+        JobByHand(workspace, far(sshd, env=["FAR_TOKEN"]), python("")).submit()
+
+
+def test_a_node_without_the_package_is_refused_before_anything_is_copied(
+    sshd: SshServer, workspace: Workspace, tmp_path: Path
+) -> None:
+    other = script(tmp_path / "other", f'PYTHONPATH={tmp_path} exec {sys.executable} "$@"')
+    (tmp_path / "opadpo").mkdir()
+    (tmp_path / "opadpo/__init__.py").write_text('__version__ = "0.0.1"')
+    cases = {
+        str(bare_python(tmp_path / "bare", sys.executable)): "not installed",
+        str(tmp_path / "no such python"): "No such file|not found",
+        str(other): "0.0.1",
+    }
+    for interpreter, said in cases.items():
+        shutil.rmtree(sshd.home / "opadpo-workspaces", ignore_errors=True)
+        job = JobByHand(workspace, far(sshd, python=interpreter), python(""))
+        with pytest.raises(DependencyMissing, match=said) as caught:
+            job.submit()
+        assert "install opadpo" in str(caught.value)
+        assert not (sshd.home / "opadpo-workspaces").exists()
+        assert any(check.required and check.state == "missing" for check in job.target.check(None))
+
+
+def test_check_tells_what_the_doctor_there_finds(sshd: SshServer, workspace: Workspace) -> None:
+    checks = JobByHand(workspace, far(sshd, setup=["export A=1"]), python("")).target.check(None)
+    found = {check.name: check for check in checks}
+    assert found[f"opadpo on far ({ALIAS})"].state == "ok"
+    assert {f"disk on {ALIAS}", f"rsync on {ALIAS}", "torch"} <= set(found)
+
+
+def test_a_full_disk_there_stops_the_copy_with_a_message(sshd: SshServer, workspace: Workspace, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=True)
+    try:
+        with pytest.raises(DiskFull, match="free some space"):
+            (workspace.prompts / "images/large").write_bytes(os.urandom(300_000))
+            JobByHand(workspace, far(sshd, folder=str(small)), ROLLOUT).submit()
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
+
+
+def test_steps_of_people_are_refused(sshd: SshServer, workspace: Workspace) -> None:
+    job = JobByHand(workspace, far(sshd), ["{python}", "-m", "opadpo", "revise", "{workspace}"])
+    with pytest.raises(UserError, match="where people work"):
+        job.submit()
+    jobs = Jobs(with_targets(workspace, far=far(sshd)))
+    preview = jobs.preview(JobRequest(step="build", target="far"))
+    assert any("where people work" in problem for problem in preview.problems)
+
+
+@pytest.mark.slow
+def test_training_there_counts_as_done_here(sshd: SshServer, tmp_path: Path) -> None:
+    base = trainable_workspace.base(tmp_path / "base")
+    trainable = trainable_workspace.make(tmp_path / "here", base)
+    build(trainable, progress=SilentProgress())
+    workspace = with_targets(trainable, far=far(sshd))
+    jobs = Jobs(workspace)
+    job = jobs.submit(JobRequest(step="opa", target="far"), by="tester")
+    deadline = time.monotonic() + 100
+    while not job.terminal:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+        job = jobs.refresh(job.job_id)
+    assert job.state == "succeeded", (job.reason, (jobs.folder(job.job_id) / "log.txt").read_text())
+    assert status(workspace)["adapters/opa"].state == "done"
+    assert list(workspace.run("opa").glob("checkpoint-*/complete.json"))
+    assert (workspace.run("opa") / "metrics.jsonl").stat().st_size > 0
+    again = jobs.submit(JobRequest(step="opa", target="far"), by="tester")
+    while not again.terminal:
+        time.sleep(0.2)
+        again = jobs.refresh(again.job_id)
+    assert "up_to_date" in (jobs.folder(again.job_id) / "result.jsonl").read_text()
