@@ -95,7 +95,7 @@ def test_a_signal_to_the_group_ends_a_run_after_its_update(trainable):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "to_group"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
 def test_two_processes_stop_after_the_same_update(trainable, number, to_group):
-    workspace = trainable.open(*settings(micro_batch_size=1), "train.processes=2")
+    workspace = trainable.open(*settings(micro_batch_size=1, max_steps=10), "train.processes=2")
     name = f"two-{number.name.lower()}"
     child = started(["-m", "opadpo"], workspace, name)
     send = (lambda c: os.killpg(c.pid, number)) if to_group else (lambda c: c.send_signal(number))
@@ -108,7 +108,7 @@ def test_two_processes_stop_after_the_same_update(trainable, number, to_group):
 @pytest.mark.slow
 def test_a_second_signal_ends_at_once(trainable):
     # Updates of many micro-batches, so that both signals come within one.
-    workspace = trainable.open(*settings(batch_size=48, micro_batch_size=1, max_steps=4))
+    workspace = trainable.open(*settings(batch_size=48, micro_batch_size=1, max_steps=2))
     child = started(["-m", "opadpo"], workspace, "twice")
 
     def send(process):
