@@ -1,6 +1,7 @@
 """A form for a new job, made from the recipe's own fields: their help, limits, choices and values."""
 
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -272,7 +273,7 @@ def _written(field: Field, text: str) -> str:
     if field.kind in ("many", "list") and not text.startswith("["):
         return json.dumps(_parts(text), ensure_ascii=False)
     if field.kind == "text":
-        return text if _plain_text(text) else json.dumps(text, ensure_ascii=False)
+        return text if _plain_text(text) else yaml.safe_dump(text, default_style='"', width=math.inf).strip()
     return text
 
 

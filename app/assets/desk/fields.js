@@ -51,6 +51,7 @@ export class Field {
     const parts = value.split(",").map((part) => part.trim());
     if (this.boxes) for (const box of this.boxes) box.checked = parts.includes(box.getAttribute("value"));
     else this.input.value = value;
+    this.told = this.value;
     this.mark();
   }
 
@@ -72,7 +73,10 @@ export class Field {
     this.reset.title = `Back to the ${text}`;
   }
 
+  /** What was typed is told once: leaving the field tells it again, which would take the button away that is being pressed. */
   edited() {
+    if (this.value === this.told) return;
+    this.told = this.value;
     this.mark();
     this.changed();
   }

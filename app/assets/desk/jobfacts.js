@@ -9,7 +9,7 @@ export class Facts {
     this.page = page;
     this.copy = button("Copy", () => this.copyCommand(), { name: "copy", small: true, quiet: true });
     this.title = h("h2", { class: "d-grow" });
-    this.command = h("code", { class: "t-cmd", tabindex: "0", role: "region", "aria-label": "Command" });
+    this.command = h("code", { class: "t-cmd", tabindex: "0", role: "region", "aria-label": "Command line" });
     this.list = h("dl", { class: "t-facts left" });
     this.tries = h("ol", { class: "t-tries", "aria-label": "Attempts" });
     this.node = h("section", { class: "t-card", "aria-label": "Command" }, h("div", { class: "t-head" }, this.title, this.copy), this.command, this.list, this.tries);

@@ -15,11 +15,16 @@ export class JobList {
     this.states = this.select("State", "state", "All states", STATES);
     this.steps = this.select("Step", "step", "All steps", STEPS);
     let timer;
+    const ask = () => {
+      clearTimeout(timer);
+      const text = this.input.value.trim().slice(0, 200);
+      if (text !== page.state.filters.text) page.ask({ text });
+    };
     const typed = () => {
       clearTimeout(timer);
-      timer = setTimeout(() => page.ask({ text: this.input.value.trim().slice(0, 200) }), TYPING);
+      timer = setTimeout(ask, TYPING);
     };
-    this.input = h("input", { type: "search", placeholder: "Search", autocomplete: "off", "aria-label": "Search jobs", on: { input: typed } });
+    this.input = h("input", { type: "search", placeholder: "Search", autocomplete: "off", "aria-label": "Search jobs", on: { input: typed, change: ask } });
     this.items = h("ol", { class: "t-scroll", tabindex: "0", "aria-label": "Jobs, newest first", on: { scroll: () => this.scrolled() } });
     this.none = h("div", { class: "t-none", hidden: true });
     this.count = h("p", { class: "t-count d-num" });
@@ -83,7 +88,7 @@ export class JobList {
     const text = summary(job);
     const key = JSON.stringify([job.title, job.state, text, share]);
     if (known?.key === key) return known;
-    const node = known?.node ?? h("li", {}, h("a", { href: this.page.address(job.job_id), data: { job: job.job_id }, on: { click: (event) => this.clicked(event, job.job_id) } }));
+    const node = known?.node ?? h("li", {}, h("a", { data: { job: job.job_id }, on: { click: (event) => this.clicked(event, job.job_id) } }));
     node.firstChild.replaceChildren(
       stateTag(job.state, true), h("span", { class: "t-name", dir: "auto", title: job.title }, job.title), h("span", { class: `t-state ${job.state}` }, sr(", "), STATES[job.state] ?? job.state),
       h("span", { class: job.unreachable ? "t-sub warn" : "t-sub", title: text }, sr(", "), text), share == null ? "" : h("span", { class: "d-bar" }, h("i", { style: `width:${100 * share}%` })),
@@ -99,6 +104,7 @@ export class JobList {
 
   mark(id) {
     for (const [name, { node }] of this.rows) {
+      node.firstChild.setAttribute("href", this.page.address(name));
       if (name === id) node.firstChild.setAttribute("aria-current", "true");
       else node.firstChild.removeAttribute("aria-current");
     }

@@ -35,7 +35,7 @@ export class Log {
       timer = setTimeout(() => this.search(), TYPING);
     } } });
     this.download = h("a", { class: "d-btn quiet small", download: true }, icon("download"), h("span", {}, "Download"));
-    this.lines = h("pre", { class: "t-log", tabindex: "0", role: "region", "aria-label": "Log", on: { scroll: () => this.scrolled() } });
+    this.lines = h("pre", { class: "t-log", tabindex: "0", role: "region", "aria-label": "Lines of the log", on: { scroll: () => this.scrolled() } });
     this.found = h("pre", { class: "t-log", tabindex: "0", role: "region", "aria-label": "Lines found", hidden: true });
     this.note = h("span", { class: "d-muted t-lognote" });
     this.node = h(

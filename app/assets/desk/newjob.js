@@ -153,6 +153,7 @@ export class NewJob {
   async start() {
     if (this.go.disabled) return;
     this.go.disabled = true;
+    this.note.textContent = "Starting…";
     const id = await this.page.attempt(() => api.submit(this.entered()));
     if (!id) {
       this.look();
