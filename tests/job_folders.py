@@ -87,7 +87,7 @@ def fill(folder: Path, workspace: Workspace, *, steps: int = 412, gpus: int = 2,
     now = datetime.now(UTC).timestamp()
     write_lines(folder / METRICS_FILE, metrics(steps, run))
     shown = range(max(1, steps - 60), steps + 1)
-    lines = [f"== {datetime.now(UTC):%Y-%m-%d %H:%M:%S} attempt 1: opadpo train opadpo coco-7b --json"]
+    lines = [f"== {datetime.now(UTC):%Y-%m-%d %H:%M:%S} attempt 1: opadpo train opadpo"]
     lines += [
         f"14:{at // 60 % 60:02}:{at % 60:02}  step {at}/{TOTAL}  loss 0.4{at % 97:02}  margin 1.12" for at in shown
     ]

@@ -58,7 +58,7 @@ class Views:
             recipe=job.recipe_name,
             changes=len(job.overrides),
             overrides=job.overrides if admin else [],
-            command=job.command_text(self._jobs.workspace.shown) if admin else "",
+            command=job.command_text(self._jobs.workspace.root) if admin else "",
             code_version=job.code_version,
             start=job.request.start,
             runs=job.runs,

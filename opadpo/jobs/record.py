@@ -252,6 +252,14 @@ class Job(JobRecord):
             lines.append(shlex.join(self.argv(words, python="python3", workspace=str(root), job=folder)))
         return lines
 
+    def verb(self, number: int) -> str:
+        """What a command does, without its arguments: the log is for everybody, the command for admins."""
+        command = self.commands[number]
+        if tuple(command[:3]) != OPADPO:
+            return Path(command[0]).name
+        words = command[3:]
+        return " ".join(["opadpo", *words[: words.index("{workspace}") if "{workspace}" in words else 1]])
+
     def command_text(self, root: Path | str) -> str:
         """The same, one command a line."""
         return "\n".join(self.command_lines(root))

@@ -185,7 +185,7 @@ class Runner:
         printed_before = result.stat().st_size if result.exists() else 0
         argv = self.job.argv(words, python=sys.executable, workspace=str(self.root), job=str(self.folder))
         (self.folder / STEP_PROGRESS_FILE).unlink(missing_ok=True)
-        self.keeper.log(f"attempt {self.job.attempt.number}: {self.job.command_lines(self.root)[number]}")
+        self.keeper.log(f"attempt {self.job.attempt.number}: {self.job.verb(number)}")
         grace = self.job.target_settings.grace_seconds
         try:
             command = Command(

@@ -1,6 +1,7 @@
 """Jobs over HTTP: who may do what, what is refused, what is new since the page looked last."""
 
 import json
+import shlex
 from datetime import timedelta
 from typing import Any
 
@@ -39,7 +40,7 @@ class _As:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    workspace = toy_workspace(tmp_path_factory.mktemp("jobs") / "toy")
+    workspace = toy_workspace(tmp_path_factory.mktemp("jobs") / "our toy")
     folder = job_folders.make(
         workspace, "20260101-120000-opadpo-abcd", title="first", runs=["opadpo"], overrides=["seed=3"],
         age=timedelta(hours=1),
@@ -99,7 +100,7 @@ def test_changes_and_commands_are_admins(world: Workspace, admin: TestClient, re
     )
     secret, told = reviewer.get(JOB).json(), admin.get(JOB).json()
     assert (secret["command"], secret["overrides"], secret["changes"]) == ("", [], 1)
-    assert "opadpo train opadpo" in told["command"]
+    assert shlex.split(told["command"])[:4] == ["opadpo", "train", "opadpo", str(world.root)]
     assert told["overrides"] == ["seed=3"]
     assert reviewer.get(f"{JOB}/live").json()["alarms"][0]["set"] is None
     assert admin.get(f"{JOB}/live").json()["alarms"][0]["set"] == "train.opadpo.loss.anchor_coef=2.0"
