@@ -11,6 +11,12 @@ SCRIPT_FILE = "batch.sh"
 OUTPUT_FILE = "slurm.out"
 WARNING_SECONDS = 90
 """So long before the end of its time a job is told to save and stop."""
+EXPORTED = (
+    "HOME", "USER", "LOGNAME", "SHELL", "PATH", "LD_LIBRARY_PATH", "MODULEPATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH",
+    "VIRTUAL_ENV", "CONDA_PREFIX", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "OPADPO_RUNTIME",
+)  # fmt: skip
+"""What a job gets of the environment of sbatch, beside Slurm's own variables: all of it would put every key that is set
+there into Slurm's records. Others come by `env` of the target."""
 _VALUE = re.compile(r"[A-Za-z0-9_.,:@+/=-]+")
 _MEMORY = re.compile(r"\d+[KMGT]?")
 
@@ -73,7 +79,7 @@ def script(job: Job, *, python: Sequence[str], folder: str, secret: str | None) 
     if minutes is not None:
         # Half of a short time is for work.
         lines.append(f"#SBATCH --signal=B:TERM@{min(WARNING_SECONDS, minutes * 30)}")
-    lines += ["#SBATCH --no-requeue", "#SBATCH --open-mode=append"]
+    lines += ["#SBATCH --no-requeue", "#SBATCH --open-mode=append", f"#SBATCH --export={','.join(EXPORTED)}"]
     for extra in settings.extra:
         if not extra.startswith("-") or not extra.isprintable():
             raise UserError(

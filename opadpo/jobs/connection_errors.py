@@ -82,7 +82,7 @@ _THERE = (
         "let ~/.bashrc there print nothing in a shell that is not interactive; `ssh {host} true` then prints nothing",
     ),
     _Meaning(
-        r"Permission denied|Read-only file system",
+        r"Permission denied|Read-only file system|cannot create directory|Not a directory",
         "{host} does not let you write there",
         "name another `folder` in the target, or correct who owns it",
         StepFailed,

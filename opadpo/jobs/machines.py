@@ -4,8 +4,10 @@ The `ssh` and `rsync` programs do the work, so that the user's configuration, ag
 exactly as they do in a terminal. Nothing asks for a password, and the check of host keys is never loosened.
 """
 
+import base64
 import os
 import re
+import secrets
 import shlex
 import subprocess
 import tempfile
@@ -28,6 +30,8 @@ STALLED_SECONDS = 120
 """A transfer during which nothing moves is given up."""
 PIECE_BYTES = 2**23
 """Most that is read of one file in one call."""
+LONGEST_SOCKETS = 25
+"""Bytes of the folder's path: 108 is the most of a socket's, and ssh itself adds 75."""
 SSH_FAILED = 255
 RSYNC_VANISHED = 24
 """rsync: a file went away while it was read, as old checkpoints do."""
@@ -205,7 +209,8 @@ class OverSsh(Machine):
         if asked.returncode != 0:
             raise explained(self.name, SSH_FAILED, asked.stderr.decode(errors="replace"))
         theirs = dict(line.split(" ", 1) for line in asked.stdout.decode(errors="replace").splitlines() if " " in line)
-        options = ["BatchMode=yes"]
+        # What the configuration says for terminals must not get in the way of commands.
+        options = ["BatchMode=yes", "RemoteCommand=none", "ClearAllForwardings=yes"]
         if theirs.get("controlpath", "none") == "none":
             options += ["ControlMaster=auto", f"ControlPath={_sockets()}/%C", "ControlPersist=60"]
         if theirs.get("serveraliveinterval", "0") == "0":
@@ -217,20 +222,27 @@ class OverSsh(Machine):
     def run(
         self, command: Sequence[str], *, stdin: bytes = b"", timeout: float = CALL_SECONDS, cwd: str | None = None
     ) -> Ended:
-        """Run an argument list there, each argument quoted for the shell."""
+        """Run an argument list there, each argument as it is, whatever the login shell is and prints."""
         line = shlex.join(command)
         if cwd is not None:
             line = f"cd {shlex.quote(cwd)} && {line}"
+        mark = f"opadpo-{secrets.token_hex(8)}"
+        coded = base64.b64encode(line.encode()).decode()
+        # Nothing in it means anything to sh, csh or fish; sh itself then reads the line, whose output the marks begin.
+        line = f"sh -c 'echo {mark}; echo {mark} >&2; eval \"$(echo {coded} | base64 -d)\"'"
         try:
             ended = subprocess.run(
                 [*self._ssh, "--", self.name, line], input=stdin, capture_output=True, timeout=timeout
             )
         except subprocess.TimeoutExpired as error:
             raise no_answer(self.name, timeout) from error
-        err = ended.stderr.decode(errors="replace")
+        begin = f"{mark}\n".encode()
+        _, began, out = ended.stdout.partition(begin)
+        before, _, err = ended.stderr.partition(begin)
+        said = (err if began else before).decode(errors="replace")
         if ended.returncode == SSH_FAILED:
-            raise explained(self.name, SSH_FAILED, err)
-        return Ended(ended.returncode, ended.stdout, err)
+            raise explained(self.name, SSH_FAILED, said)
+        return Ended(ended.returncode, out, said)
 
     def close(self) -> None:
         """End the shared connection, if there is one."""
@@ -325,7 +337,10 @@ def _sockets() -> Path:
     Raises:
         UserError: if somebody else has made it.
     """
-    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp", f"opadpo-ssh-{os.getuid()}")
+    private = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
+    if not private.is_dir() or len(os.fsencode(private)) > LONGEST_SOCKETS:
+        private = Path("/tmp")
+    folder = private / f"opadpo-ssh-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     seen = folder.lstat()
     if folder.is_symlink() or seen.st_uid != os.getuid() or seen.st_mode & 0o077:

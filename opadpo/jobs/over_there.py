@@ -11,7 +11,7 @@ from typing import Any
 
 from opadpo import __version__, errors
 from opadpo.checks import Check
-from opadpo.errors import DependencyMissing, OpadpoError, StepFailed, UserError
+from opadpo.errors import DependencyMissing, ModelError, OpadpoError, StepFailed, UserError
 from opadpo.files import atomic_write
 from opadpo.jobs.connection_errors import explained
 from opadpo.jobs.folder import CANCEL_FILE, JOB_FILE, RECIPE_FILE, RESOLVED_FILE
@@ -174,7 +174,10 @@ class OverThere:
         staged: dict[str, str] = {}
         if self.mirror is not None:
             check_steps(job, self.machine.name)
+            self._require_base()
             staged = self.mirror.push(needed(self.workspace, job), progress)
+            for name in job.runs:
+                self.mirror.push_run(name, progress)
         pin = self.workspace.root / PIN_FILE
         files = [JOB_FILE, RECIPE_FILE, RESOLVED_FILE]
         return {
@@ -187,6 +190,23 @@ class OverThere:
             "stale": [CANCEL_FILE],
             "start": False,
         }
+
+    def _require_base(self) -> None:
+        """Refuse a job whose base model is a folder that is not there, before anything is copied.
+
+        Raises:
+            ModelError: if it is not there.
+        """
+        base = self.workspace.recipe.model.base
+        if not Path(base).expanduser().is_dir():
+            return
+        path = self.machine.expanded(base) if base.startswith("~") else str(Path(base).resolve())
+        if self.machine.run(["test", "-d", path]).code != 0:
+            raise ModelError(
+                f"The base model is not on {self.machine.name}",
+                seen=path,
+                remedy="copy its folder to this path there, or name a hub id in model.base",
+            )
 
     def arrive(self, arrival: dict[str, Any]) -> Job:
         """Let the machine take in what was staged; the job as it is there then.

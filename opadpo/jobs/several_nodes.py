@@ -37,7 +37,15 @@ def command(python: str, arguments: Sequence[str], environment: Mapping[str, str
     each = max(1, int(environment.get("SLURM_GPUS_ON_NODE") or 1))
     # One port for each job, so that two on one node do not meet.
     port = _FIRST_PORT + zlib.crc32(job.encode()) % _PORTS
-    spread = ["srun", "--kill-on-bad-exit=1", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
+    # The tasks get what the runner has, keys included; sbatch has told srun to hand on less.
+    spread = [
+        "srun",
+        "--export=ALL",
+        "--kill-on-bad-exit=1",
+        f"--nodes={nodes}",
+        f"--ntasks={nodes}",
+        "--ntasks-per-node=1",
+    ]
     shares = ["--multi_gpu", "--num_machines", str(nodes), "--num_processes", str(nodes * each)]
     meeting = ["--main_process_ip", head, "--main_process_port", str(port), "--rdzv_backend", "static"]
     # Precision comes from the recipe.

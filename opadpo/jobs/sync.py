@@ -5,14 +5,17 @@ manifest that it has here. So a step that runs there finds what it would find he
 An artefact is copied into a staging folder, only what differs, and swapped in whole when all of it is there.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from opadpo.errors import StepFailed, UserError, WorkspaceError, disk_errors
+from opadpo.errors import Conflict, OpadpoError, StepFailed, UserError, WorkspaceError, disk_errors
 from opadpo.hashing import digest
 from opadpo.jobs import identity
+from opadpo.jobs.folder import FETCHED_FILE, JOB_FILE, read_job
 from opadpo.jobs.machines import OverSsh, joined
 from opadpo.jobs.record import OPADPO, Job
 from opadpo.manifest import Manifest
@@ -24,9 +27,22 @@ PEOPLE = ("prepare", "revise", "build")
 MARKER = "complete.json"
 """A checkpoint's last file."""
 STAGING = ".staging"
-_KEPT_THERE = ("/reference/", "/.*")
+SET_ASIDE = ".before"
+"""Folder of a workspace for what another machine's has taken the place of."""
+RUN_PLAN_FILE = "plan.json"
+"""Of a run's folder: what it was begun with."""
+_EXCLUDED = ("--exclude=/reference/", "--exclude=/.*")
 """Of a run's folder: can be computed again, and is large."""
 _ATTEMPTS = 3
+
+
+class _Run(NamedTuple):
+    """How far a run is."""
+
+    plan: str
+    """Key of its plan; empty if that cannot be read."""
+    updates: int
+    """Of its newest complete checkpoint; 0: it has none."""
 
 
 def folder_name(workspace: Workspace) -> str:
@@ -120,6 +136,7 @@ class Mirror:
 
         Raises:
             Unreachable: if the machine cannot be reached.
+            Conflict: if one of them would take the place of a result there that was never fetched.
             DiskFull: if there is no room there.
         """
         artefacts = list(artefacts)
@@ -128,8 +145,10 @@ class Mirror:
         staged = {}
         for artefact in artefacts:
             known = there.get(paths[artefact])
-            if known is not None and known.data == self.workspace.manifest_path(artefact).read_bytes():
-                continue
+            if known is not None:
+                if known.data == self.workspace.manifest_path(artefact).read_bytes():
+                    continue
+                self._refuse_to_replace(artefact)
             folder = joined(STAGING, f"arrive--{artefact.replace('/', '--')}")
             self.machine.done(["mkdir", "-p", "--", joined(self.root, folder)])
             options = [] if Path(artefact).suffix else ["--delete", f"--link-dest={joined(self.root, artefact)}"]
@@ -141,6 +160,25 @@ class Mirror:
             self.machine.put(source, joined(self.root, folder), progress, *options)
             staged[artefact] = folder
         return staged
+
+    def _refuse_to_replace(self, artefact: str) -> None:
+        """Check that what is there of an artefact has been here: a job's result is lost if nobody has fetched it."""
+        for record in sorted(self.workspace.jobs().glob(f"*/{JOB_FILE}")):
+            if (record.parent / FETCHED_FILE).exists():
+                continue
+            try:
+                job = read_job(record.parent)
+            except OpadpoError:
+                continue
+            started = any(attempt.started_at for attempt in job.attempts)
+            if not started or not job.mirrored or job.target_settings.host != self.machine.name:
+                continue
+            if any(artefact == each or artefact.startswith(f"{each}/") for each in job.writes):
+                raise Conflict(
+                    f"{artefact} on {self.machine.name} is a result that was not fetched, and would be replaced",
+                    seen=job.job_id,
+                    remedy=f"`opadpo jobs fetch {self.workspace.root} {job.job_id}` brings it here",
+                )
 
     def fetch(self, artefacts: Iterable[str], progress: Progress) -> list[str]:
         """Bring artefacts that are finished there and not the same here; returns those that came.
@@ -180,29 +218,93 @@ class Mirror:
             arrived = folder / here.name
             # A job there may have made it anew while it was copied.
             if arrived.is_file() and arrived.read_bytes() == wanted == self.machine.read(path):
+                self._keep_newer(artefact, arrived, progress)
                 self.workspace.adopt(artefact, folder)
                 return True
         raise StepFailed(
             f"{artefact} keeps changing on {self.machine.name}", seen=there, remedy="fetch it when the job has ended"
         )
 
-    def fetch_run(self, name: str, progress: Progress) -> bool:
-        """Bring checkpoints and metrics of a run, also while it goes on; False if there is no such run.
+    def _keep_newer(self, artefact: str, arrived: Path, progress: Progress) -> None:
+        """Set a folder here aside that was made after the one that has come."""
+        ours, theirs = Manifest.read(self.workspace.manifest_path(artefact)), Manifest.read(arrived)
+        if Path(artefact).suffix or ours is None or theirs is None or ours.finished_at <= theirs.finished_at:
+            return
+        with self.workspace.lock(artefact):
+            aside = self._set_aside(self.workspace.root / artefact)
+        progress.say(f"{artefact} that was here is newer than what came; it is kept as {aside}")
 
-        A checkpoint counts when its marker is there, which comes after everything else.
+    def fetch_run(self, name: str, progress: Progress) -> bool:
+        """Bring checkpoints and metrics of a run, also while it goes on; False if nothing came.
+
+        A checkpoint counts when its marker is there, which comes after everything else. A run here that got as far
+        stays; one of another plan is set aside.
 
         Raises:
             Busy: if a model of this name is being trained here.
         """
         there = joined(self.root, "runs", checked_name(name))
-        if self.machine.run(["test", "-d", there]).code != 0:
+        theirs = self._run_there(name)
+        if theirs is None:
             return False
-        excluded = [f"--exclude={pattern}" for pattern in _KEPT_THERE]
         here = self.workspace.run(name)
         with self.workspace.lock(f"adapters/{name}"), disk_errors(here):
-            self.machine.get(there, here, progress, *excluded, f"--exclude={MARKER}")
-            self.machine.get(there, here, progress, *excluded, "--delete-after")
+            ours = _run_here(here)
+            if ours is not None and ours.updates > 0:
+                if ours.plan != theirs.plan:
+                    aside = self._set_aside(here)
+                    progress.say(f"The run {name} that was here is of another plan; it is kept as {aside}")
+                elif ours.updates > theirs.updates:
+                    progress.say(f"The run {name} is further here ({ours.updates} updates) and stays")
+                    return False
+            self.machine.get(there, here, progress, *_EXCLUDED, f"--exclude={MARKER}")
+            self.machine.get(there, here, progress, *_EXCLUDED, "--delete-after")
         return True
+
+    def push_run(self, name: str, progress: Progress) -> bool:
+        """Bring the newest checkpoint of a run that was begun here there, so that the same plan continues from it.
+
+        A run there of another plan stays, and so does one that got as far: training there decides about it.
+
+        Raises:
+            Unreachable, DiskFull: as `push`.
+        """
+        here = self.workspace.run(checked_name(name))
+        ours = _run_here(here)
+        if ours is None or ours.updates <= 0 or self._finished(name, ours.plan):
+            return False
+        theirs = self._run_there(name)
+        if theirs is not None and (theirs.plan != ours.plan or theirs.updates >= ours.updates):
+            return False
+        there = joined(self.root, "runs", name)
+        self.machine.done(["mkdir", "-p", "--", there])
+        progress.say(f"The run {name} goes to {self.machine.name}, to be continued after update {ours.updates}")
+        wanted = [*_EXCLUDED, f"--include=/checkpoint-{ours.updates}/", "--exclude=/checkpoint-*"]
+        self.machine.put(here, there, progress, *wanted, f"--exclude={MARKER}")
+        self.machine.put(here, there, progress, *wanted)
+        return True
+
+    def _set_aside(self, path: Path) -> Path:
+        """Move a folder of the workspace out of the way; where it is then."""
+        folder = self.workspace.root / SET_ASIDE
+        folder.mkdir(exist_ok=True)
+        number = 1
+        while (aside := folder / f"{path.name}-{number}").exists():
+            number += 1
+        return path.rename(aside)
+
+    def _finished(self, name: str, plan: str) -> bool:
+        """Whether the run of this plan has made its adapter here."""
+        done = Manifest.read(self.workspace.manifest_path(f"adapters/{name}"))
+        return done is not None and digest([done.artefact, done.settings, done.inputs]) == plan
+
+    def _run_there(self, name: str) -> "_Run | None":
+        there = joined(self.root, "runs", name)
+        plan = self.machine.read(joined(there, RUN_PLAN_FILE))
+        if plan is None:
+            return None
+        found = self.machine.run(["find", there, "-mindepth", "2", "-maxdepth", "2", "-name", MARKER]).out.decode()
+        return _Run(_key(plan), _newest(PurePosixPath(line).parent.name for line in found.splitlines()))
 
     def _manifest_there(self, artefact: str) -> str:
         here = self.workspace.manifest_path(artefact)
@@ -219,6 +321,26 @@ class Mirror:
             return None if text is None else Manifest.model_validate_json(text)
         except ValueError as error:
             raise WorkspaceError(f"The manifest of {artefact} on {self.machine.name} is damaged") from error
+
+
+def _run_here(folder: Path) -> _Run | None:
+    try:
+        plan = _key((folder / RUN_PLAN_FILE).read_bytes())
+    except OSError:
+        plan = ""
+    updates = _newest(path.parent.name for path in folder.glob(f"checkpoint-*/{MARKER}"))
+    return _Run(plan, updates) if plan or updates else None
+
+
+def _key(plan: bytes) -> str:
+    try:
+        return str(json.loads(plan)["key"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _newest(checkpoints: Iterable[str]) -> int:
+    return max((int(name[11:]) for name in checkpoints if re.fullmatch(r"checkpoint-\d+", name)), default=0)
 
 
 def _only(*names: str) -> list[str]:

@@ -12,7 +12,7 @@ from remote_jobs import STUBBORN, JobByHand, made, python
 from slurm_cluster import SlurmCluster
 from ssh_server import ALIAS, running
 
-from opadpo.errors import UserError
+from opadpo.errors import DependencyMissing, UserError
 from opadpo.jobs.batch_script import pending
 from opadpo.jobs.several_nodes import command
 from opadpo.recipe.jobs import TargetSection
@@ -101,6 +101,25 @@ def test_a_job_whose_time_is_over_is_resumed(cluster: SlurmCluster, workspace: W
     assert job.again().until_state("succeeded").attempt.number == 2
 
 
+def test_the_job_gets_what_it_is_given_and_no_other_key(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OTHER_TOKEN", "s3cr3t")
+    monkeypatch.setenv("FAR_TOKEN", "given")
+    code = "import os; print([os.environ.get(name) for name in ('OTHER_TOKEN', 'FAR_TOKEN', 'HOME')])"
+    job = JobByHand(workspace, batch(env=["FAR_TOKEN"]), python(code)).submit()
+    job.until_state("succeeded")
+    assert job.printed.strip() == str([None, "given", str(tmp_path / "home")])
+
+
+def test_a_machine_without_slurm_is_refused(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = JobByHand(workspace, batch(), python(SAY))
+    monkeypatch.setenv("PATH", str(workspace.root))
+    monkeypatch.setattr(os, "defpath", "")
+    with pytest.raises(DependencyMissing):
+        job.submit()
+
+
 @pytest.mark.slow
 def test_slurm_itself_ends_what_takes_too_long(workspace: Workspace) -> None:
     job = JobByHand(workspace, batch(partition="short", time=1), python("import time; time.sleep(600)")).submit()
@@ -144,7 +163,14 @@ def test_a_login_node_over_ssh_mirrors_the_job(cluster: SlurmCluster, workspace:
 def test_one_launcher_on_every_node() -> None:
     environment = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "7", "SLURM_GPUS_ON_NODE": "4"}
     words = command("/p y/python", ["train", "opa", "a b"], environment, "node1")
-    assert words[:5] == ["srun", "--kill-on-bad-exit=1", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1"]
+    assert words[:6] == [
+        "srun",
+        "--export=ALL",
+        "--kill-on-bad-exit=1",
+        "--nodes=2",
+        "--ntasks=2",
+        "--ntasks-per-node=1",
+    ]
     assert words[words.index("--num_processes") + 1] == "8"
     assert words[words.index("--main_process_ip") + 1] == "node1"
     assert words[-5:] == ["-m", "opadpo", "train", "opa", "a b"]

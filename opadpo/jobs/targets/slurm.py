@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from opadpo.checks import Check
-from opadpo.errors import StepFailed, UserError, disk_errors
+from opadpo.errors import DependencyMissing, StepFailed, UserError, disk_errors
 from opadpo.jobs import mirrored_folder
 from opadpo.jobs.batch_script import GOING, OUTPUT_FILE, SCRIPT_FILE, ended, pending, script
 from opadpo.jobs.folder import CANCEL_FILE, HEARTBEAT_FILE, JOB_FILE, LOG_FILE, read_job, write_job
@@ -48,6 +48,7 @@ class SlurmTarget(Target):
 
     def submit(self, job: Job, folder: Path, progress: Progress) -> Job:
         """As `Target.submit`; the job is held until its record knows the id that Slurm gave it."""
+        self._require_slurm()
         self.there.require_fit()
         job = job.model_copy(update={"commands": [_on_every_node(job, command) for command in job.commands]})
         secret = self.there.write_secrets(job)
@@ -70,6 +71,19 @@ class SlurmTarget(Target):
             self.machine.write(joined(there, JOB_FILE), job.model_dump_json(indent=2).encode())
         self.machine.done(["scontrol", "release", number])
         return job
+
+    def _require_slurm(self) -> None:
+        """Refuse a machine that cannot queue anything, before anything is copied.
+
+        Raises:
+            DependencyMissing: if sbatch is not there.
+        """
+        if self.machine.run(["sh", "-c", "command -v sbatch squeue scancel scontrol"]).code != 0:
+            raise DependencyMissing(
+                f"There is no Slurm on {self.machine.name}",
+                seen="sbatch, squeue, scancel or scontrol is not on the PATH",
+                remedy=f"name the cluster's login node as jobs.targets.{self.name}.host",
+            )
 
     def _queue(self, job: Job, there: str) -> str:
         """Hand the script to Slurm, held; the id that it gets.

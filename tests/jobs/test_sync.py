@@ -1,0 +1,196 @@
+"""What goes to another machine and what comes back, over a real sshd: nothing that somebody made is lost."""
+
+import json
+import os
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from remote_jobs import JobByHand, made, python
+from ssh_server import ALIAS, SshServer
+
+from opadpo.errors import Conflict, ModelError, OpadpoError, UserError
+from opadpo.jobs.machines import OverSsh
+from opadpo.jobs.sync import Mirror
+from opadpo.manifest import Manifest
+from opadpo.progress import SilentProgress
+from opadpo.recipe.jobs import TargetSection
+from opadpo.workspace import Workspace
+
+QUIET = SilentProgress()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tiny_llava_folder: Path) -> Workspace:
+    """One with prompts, and a space in its name."""
+    return made(tmp_path / "work space", tiny_llava_folder)
+
+
+@pytest.fixture
+def mirror(workspace: Workspace, machine: OverSsh, tmp_path: Path) -> Mirror:
+    """A mirror of it, empty; both machines see the same disk, so tests look into it directly."""
+    return Mirror(workspace, machine, str(tmp_path / "the mirror"))
+
+
+def far(sshd: SshServer, **fields: Any) -> TargetSection:
+    """The machine as a target."""
+    given = {"kind": "ssh", "host": ALIAS, "ssh_config": str(sshd.client_config), "python": sys.executable}
+    return TargetSection(**{**given, "grace_seconds": 1.0, **fields})
+
+
+def put_artefact(root: Path, artefact: str, text: str, hours: float = 0) -> None:
+    """A finished artefact by hand, made so many hours from now."""
+    at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
+    manifest = Manifest(
+        artefact=artefact, step="train", settings={"text": text}, inputs={}, started_at=at, finished_at=at
+    )
+    path, single = root / artefact, bool(Path(artefact).suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if single:
+        path.write_text(text)
+    else:
+        path.mkdir(exist_ok=True)
+        (path / "weights").write_text(text)
+    name = path.with_name(f".{path.name}.manifest.json") if single else path / "manifest.json"
+    name.write_text(manifest.model_dump_json())
+
+
+def put_run(root: Path, name: str, plan: str, *steps: int) -> Path:
+    """A run's folder with complete checkpoints."""
+    run = root / "runs" / name
+    (run / "reference").mkdir(parents=True, exist_ok=True)
+    (run / "plan.json").write_text(json.dumps({"key": plan}))
+    (run / "metrics.jsonl").write_text("".join(f'{{"step": {step}}}\n' for step in steps))
+    for step in steps:
+        (run / f"checkpoint-{step}").mkdir(exist_ok=True)
+        (run / f"checkpoint-{step}/state").write_text(f"{plan} {step}")
+        (run / f"checkpoint-{step}/complete.json").write_text("{}")
+    return run
+
+
+def checkpoints(run: Path) -> list[str]:
+    """Names of the complete ones."""
+    return sorted(path.parent.name for path in run.glob("checkpoint-*/complete.json"))
+
+
+def test_a_run_that_was_begun_here_continues_there(mirror: Mirror) -> None:
+    here, there = mirror.workspace.root, Path(mirror.root)
+    put_run(here, "opa", "a", 2, 4)
+    assert mirror.push_run("opa", QUIET)
+    assert checkpoints(there / "runs/opa") == ["checkpoint-4"]
+    assert not (there / "runs/opa/reference").exists()
+    assert not mirror.push_run("opa", QUIET)
+    put_run(there, "opa", "a", 6)
+    put_run(here, "opa", "b", 8)
+    assert not mirror.push_run("opa", QUIET)
+    assert checkpoints(there / "runs/opa") == ["checkpoint-4", "checkpoint-6"]
+
+
+def test_fetching_a_run_loses_none_that_is_here(mirror: Mirror) -> None:
+    here, there = mirror.workspace.root, Path(mirror.root)
+    assert not mirror.fetch_run("opa", QUIET)
+    put_run(there, "opa", "a", 2, 4)
+    assert mirror.fetch_run("opa", QUIET)
+    assert checkpoints(here / "runs/opa") == ["checkpoint-2", "checkpoint-4"]
+    put_run(here, "opa", "a", 6)
+    assert not mirror.fetch_run("opa", QUIET)
+    assert "checkpoint-6" in checkpoints(here / "runs/opa")
+    put_run(there, "opa", "b", 1)
+    assert mirror.fetch_run("opa", QUIET)
+    assert (here / "runs/opa/checkpoint-1/state").read_text() == "b 1"
+    assert "checkpoint-6" in checkpoints(here / ".before/opa-1")
+
+
+def test_results_come_back_and_a_newer_one_here_is_kept(mirror: Mirror) -> None:
+    here, there = mirror.workspace.root, Path(mirror.root)
+    made_there = ["captions/opa/heldout.parquet", "evaluations/heldout/chair.json"]
+    for artefact in made_there:
+        put_artefact(there, artefact, artefact)
+    assert sorted(mirror.fetch(["captions/opa", "evaluations/heldout"], QUIET)) == made_there
+    assert [(here / artefact).read_text() for artefact in made_there] == made_there
+    assert mirror.fetch(["captions/opa", "evaluations/heldout"], QUIET) == []
+    put_artefact(there, "adapters/opa", "there")
+    put_artefact(here, "adapters/opa", "here", hours=1)
+    assert mirror.fetch(["adapters/opa"], QUIET) == ["adapters/opa"]
+    assert (here / "adapters/opa/weights").read_text() == "there"
+    assert (here / ".before/opa-1/weights").read_text() == "here"
+
+
+def test_a_result_that_was_not_fetched_is_not_replaced(mirror: Mirror, sshd: SshServer) -> None:
+    job = JobByHand(mirror.workspace, far(sshd), python(""), writes=["adapters/opa"]).submit()
+    job.until_state("succeeded")
+    put_artefact(Path(mirror.root), "adapters/opa", "there")
+    put_artefact(mirror.workspace.root, "adapters/opa", "here")
+    with pytest.raises(Conflict, match=r"jobs fetch .*" + job.job.job_id):
+        mirror.push(["adapters/opa"], QUIET)
+    (job.folder / "fetched").touch()
+    assert mirror.push(["adapters/opa"], QUIET)
+
+
+def test_a_copy_that_broke_off_goes_on(machine: OverSsh, sshd: SshServer, tmp_path: Path) -> None:
+    source, there = tmp_path / "source", tmp_path / "there"
+    source.mkdir()
+    content = os.urandom(4_000_000)
+    (source / "large").write_bytes(content)
+    wrong: list[BaseException] = []
+
+    def copy() -> None:
+        try:
+            machine.put(source, str(there), QUIET, "--bwlimit=1000")
+        except OpadpoError as error:
+            wrong.append(error)
+
+    thread = threading.Thread(target=copy)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not any(path.stat().st_size > 500_000 for path in there.glob(".large*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    sshd.cut()
+    thread.join(30)
+    assert "lost" in str(wrong[0])
+    machine.put(source, str(there), QUIET)
+    assert (there / "large").read_bytes() == content
+
+
+def test_a_base_model_that_is_not_there_is_told_before_anything_is_copied(
+    workspace: Workspace, sshd: SshServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = JobByHand(workspace, far(sshd, folder="~/never"), python(""))
+    run = OverSsh.run
+    # Both machines see one disk: the folder is there unless the test says that it is not.
+    monkeypatch.setattr(
+        OverSsh, "run", lambda self, words, **more: run(self, ["false"] if words[0] == "test" else words, **more)
+    )
+    with pytest.raises(ModelError, match="not on node"):
+        job.submit()
+    assert not (sshd.home / "never").exists()
+
+
+def test_a_shared_workspace_needs_no_copies(workspace: Workspace, sshd: SshServer) -> None:
+    job = JobByHand(workspace, far(sshd, shared=True, folder="~/unused"), python("print('shared')")).submit()
+    job.until_state("succeeded")
+    assert job.printed.strip() == "shared"
+    assert job.target.fetch(job.job, job.folder, QUIET) == []
+    assert not (sshd.home / "unused").exists()
+
+
+def test_a_shell_that_talks_and_a_configuration_for_terminals(sshd: SshServer, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(sshd.client_config.read_text() + "    RemoteCommand echo x\n    RequestTTY force\n")
+    profile = sshd.home / ".bashrc"
+    profile.write_text("echo Welcome; echo to you >&2\n")
+    machine = OverSsh(ALIAS, str(config))
+    try:
+        ended = machine.run(["sh", "-c", "cat; echo no >&2; exit 3"], stdin=b"\0in")
+        assert ended == (3, b"\0in", "no\n")
+        assert machine.home == str(sshd.home)
+        with pytest.raises(UserError, match="prints something"):
+            machine.put(tmp_path, str(tmp_path / "there"), QUIET)
+    finally:
+        profile.unlink()
+        machine.close()
