@@ -10,7 +10,8 @@ from opadpo.progress import FileProgress, LineProgress, SilentProgress
 
 def test_a_file_tells_how_far_the_newest_task_is(tmp_path, monkeypatch):
     path = tmp_path / "step_progress.json"
-    progress = FileProgress(SilentProgress(), path)
+    inner = SilentProgress()
+    progress = FileProgress(inner, path)
     with progress.task("train opa", 10, done=4) as task:
         first = json.loads(path.read_text())
         assert (first["task"], first["done"], first["total"], first["seconds_left"]) == ("train opa", 4, 10, None)
@@ -25,7 +26,7 @@ def test_a_file_tells_how_far_the_newest_task_is(tmp_path, monkeypatch):
     assert json.loads(path.read_text())["seconds_left"] == 0
     progress.say("a")
     progress.warn("b")
-    assert (progress.inner.messages, progress.inner.warnings) == (["a"], ["b"])
+    assert (inner.messages, inner.warnings) == (["a"], ["b"])
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 

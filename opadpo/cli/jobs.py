@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -113,7 +113,11 @@ def show_all(
     ] = None,
 ) -> Outcome:
     """List jobs, the newest first."""
+    from opadpo.jobs.record import State
+
     wanted = split_names(state)
+    if wrong := [name for name in wanted if name not in get_args(State)]:
+        raise UserError("There is no such state", seen=", ".join(wrong), remedy=f"use {', '.join(get_args(State))}")
     found = [job for job in _jobs(run).list() if not wanted or job.state in wanted]
     rows = [(job.state, job.job_id, job.target, _ago(job), _about(job)) for job in found]
     text = layout.table(rows, header=("state", "job", "target", "since", "")) if rows else "There are no jobs."
@@ -133,6 +137,7 @@ def show(run: Run, job: JobId) -> Outcome:
         place = " on ".join(filter(None, [", ".join(attempt.devices), attempt.host]))
         code = "" if attempt.exit_code is None else f", exit status {attempt.exit_code}"
         rows.append((f"attempt {attempt.number}", " ".join(filter(None, [attempt.state, place])) + code))
+    rows += _how_far(run, found)
     rows += [("code", found.code_version), ("folder", f"{run.root}/jobs/{found.job_id}")]
     text = f"{found.job_id}\n{layout.table(rows)}\n{found.command_text(str(run.root))}"
     return Outcome(found.model_dump(mode="json"), text, always=True)
@@ -162,9 +167,10 @@ def cancel(run: Run, job: JobId) -> Outcome:
 def resume(run: Run, job: JobId, follow: Follow = False) -> Outcome:
     """Go on with a job that failed, was cancelled or lost, from its newest checkpoint."""
     jobs = _jobs(run)
+    told = sum(map(len, jobs.log(job))) if follow else 0
     found = jobs.resume(job, by=getpass.getuser(), progress=run.progress)
     if follow:
-        return _followed(run, jobs, found)
+        return _followed(run, jobs, found, told)
     return _outcome(run, found, f"{found.job_id} is {found.state} (attempt {found.attempt.number}).")
 
 
@@ -188,6 +194,24 @@ def check(run: Run, target: TargetName = None) -> Outcome:
     return Outcome({"checks": as_dicts(checks)}, layout.checks_table(checks), 1 if missing else 0, always=True)
 
 
+def _how_far(run: Run, job: "Job") -> list[tuple[str, str]]:
+    """Progress, newest checkpoint and alarms of a job, as rows."""
+    from opadpo.jobs.folder import ALARMS_FILE, PROGRESS_FILE, read_json, read_lines
+
+    folder = _jobs(run).folder(job.job_id)
+    far = read_json(folder / PROGRESS_FILE)
+    rows: list[tuple[str, str]] = []
+    if far.get("task") and not job.terminal:
+        total = f" of {far['total']:,}" if far.get("total") else ""
+        left = far.get("seconds_left")
+        until = f", {layout.duration(left)} left" if left is not None else ""
+        rows.append(("progress", f"{far['task']}: {far['done']:,}{total}{until}"))
+    if kept := far.get("checkpoint"):
+        rows.append(("checkpoint", f"update {kept['step']} of {kept['run']}"))
+    rows += [("alarm", f"{each['what']} {each['remedy']}") for each in read_lines(folder / ALARMS_FILE)]
+    return rows
+
+
 def _jobs(run: Run) -> "Jobs":
     from opadpo.jobs.service import Jobs
     from opadpo.workspace import Workspace
@@ -203,9 +227,9 @@ def _outcome(run: Run, job: "Job", text: str, exit_status: int = 0) -> Outcome:
     return Outcome(job.model_dump(mode="json"), "\n".join(lines), exit_status)
 
 
-def _followed(run: Run, jobs: "Jobs", job: "Job") -> Outcome:
-    """Print the log on standard error as it comes, until the job has ended."""
-    offset, reason = 0, None
+def _followed(run: Run, jobs: "Jobs", job: "Job", offset: int = 0) -> Outcome:
+    """Print the log after its first `offset` bytes on standard error as it comes, until the job has ended."""
+    reason = None
     while True:
         ended = job.terminal
         for piece in jobs.log(job.job_id, offset):

@@ -1,14 +1,12 @@
 """Steps from a notebook: in its kernel, or as a job that goes on without it."""
 
 import getpass
-import json
 import time
-from pathlib import Path
 from typing import Any
 
 from opadpo.display.progressing import Bar, NotebookProgress, notebook_progress, training_progress
 from opadpo.errors import StepFailed
-from opadpo.jobs.folder import ALARMS_FILE, PROGRESS_FILE, RESULT_FILE
+from opadpo.jobs.folder import ALARMS_FILE, PROGRESS_FILE, RESULT_FILE, read_json, read_lines
 from opadpo.jobs.record import Job, JobRequest
 from opadpo.jobs.service import Jobs
 from opadpo.steps import catching_up
@@ -70,8 +68,8 @@ def follow(jobs: Jobs, job_id: str, progress: NotebookProgress) -> StepResult:
     try:
         while True:
             job = jobs.refresh(job_id)
-            bar = _advance(progress, bar, job, _read(folder / PROGRESS_FILE))
-            for alarm in _lines(folder / ALARMS_FILE):
+            bar = _advance(progress, bar, job, read_json(folder / PROGRESS_FILE))
+            for alarm in read_lines(folder / ALARMS_FILE):
                 if alarm["id"] not in told:
                     progress.warn(f"{alarm['what']}: {alarm['remedy']}")
                     told.add(alarm["id"])
@@ -90,7 +88,7 @@ def follow(jobs: Jobs, job_id: str, progress: NotebookProgress) -> StepResult:
             seen=f"{job_id}, {job.state}: {job.reason}",
             remedy="read its log with `opadpo jobs logs WORKSPACE` and the job's id; run the cell again to go on",
         )
-    *_, last = _lines(folder / RESULT_FILE)
+    *_, last = read_lines(folder / RESULT_FILE)
     return StepResult.model_validate({name: last[name] for name in StepResult.model_fields if name in last})
 
 
@@ -111,21 +109,3 @@ def _advance(progress: NotebookProgress, bar: Bar | None, job: Job, seen: dict[s
         bar.finished = job.state == "succeeded"
         progress.draw(force=True, figure=True)
     return bar
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """JSON lines; the last one may still be in writing."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found

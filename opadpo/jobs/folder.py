@@ -1,9 +1,11 @@
 """The folder of a job: its files, its id, and how its state is read and written."""
 
+import json
 import re
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from opadpo.errors import NotFound, UserError
 from opadpo.files import atomic_write
@@ -71,6 +73,25 @@ def read_job(folder: Path) -> Job:
 def write_job(folder: Path, job: Job) -> None:
     """Write a job's record, whole or not at all."""
     atomic_write(folder / JOB_FILE, job.model_dump_json(indent=2))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file that a runner replaces; empty if there is none yet."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of JSON in a file that a runner adds to; the last one may still be in writing."""
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
 
 
 def damaged_job(folder: Path, problem: str) -> Job:

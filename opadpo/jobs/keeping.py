@@ -24,6 +24,11 @@ class Keeper:
         self._tried = 0.0
         self._touched = 0.0
 
+    @property
+    def gone(self) -> bool:
+        """Whether the job's folder was deleted or moved away: nothing is written then, as that would make it anew."""
+        return not self.folder.is_dir()
+
     def set(self, job: Job) -> None:
         """Take over a record and write it."""
         self.job = job
@@ -47,6 +52,8 @@ class Keeper:
             self._note(error)
 
     def _write(self) -> None:
+        if self.gone:
+            return
         self._tried = time.monotonic()
         job = self.job
         if self._told is not None:

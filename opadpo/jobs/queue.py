@@ -11,13 +11,16 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 from opadpo.jobs.identity import hostname
 
 _SIZE = 4096
 """Characters of a ticket's file."""
+_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+"""Seconds after which the first in line looks again, and after which anybody does."""
 ORDINALS = ("", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 
 
@@ -58,9 +61,11 @@ class _Ticket:
 class Queue:
     """A job's place in the line; made by `Queue.join`."""
 
-    def __init__(self, folder: Path, number: int, stream: IO[str], title: str, wish: Wish) -> None:
+    def __init__(self, folder: Path, number: int, stream: FileIO, title: str, wish: Wish) -> None:
         self._folder, self._number, self._stream = folder, number, stream
         self._title, self.wish = title, wish
+        self.pause = _PAUSE
+        """Seconds until it is worth to look again: a long line costs little when those far behind look seldom."""
 
     @classmethod
     def join(cls, title: str, wish: Wish, folder: Path | None = None) -> Self:
@@ -70,10 +75,15 @@ class Queue:
         with _locked(folder):
             numbers = [int(path.stem) for path in folder.glob("*.ticket") if path.stem.isdigit()]
             number = max(numbers, default=0) + 1
-            stream = (folder / f"{number:012d}.ticket").open("w+", encoding="utf-8")
+            stream = (folder / f"{number:012d}.ticket").open("w+b", buffering=0)
             fcntl.flock(stream, fcntl.LOCK_EX)
             joined = cls(folder, number, stream, title, wish)
-            joined._write(())
+            try:
+                joined._write(())
+            except OSError:  # the disk is full, and nobody can read a ticket without a wish
+                Path(stream.name).unlink()
+                stream.close()
+                raise
         return joined
 
     def try_take(self) -> tuple[list[str], str]:
@@ -88,6 +98,7 @@ class Queue:
                 taken = tuple(free[: self.wish.count])
                 self._write(taken)
                 return list(taken), ""
+        self.pause = min(_PAUSE * max(1, len(waiting)), _LONGEST_PAUSE)
         return [], self._waits_for(waiting, held)
 
     def leave(self) -> None:
@@ -101,8 +112,7 @@ class Queue:
         text = json.dumps({"title": self._title, **wish, "holds": list(holds)})
         self._stream.seek(0)
         # Written over itself at one size, so that a full disk cannot leave a ticket that nobody can read.
-        self._stream.write(text.ljust(_SIZE))
-        self._stream.flush()
+        self._stream.write(text.ljust(_SIZE).encode())
 
     def _waits_for(self, waiting: Sequence[_Ticket], held: dict[str, _Ticket]) -> str:
         """What people read about a job that waits."""

@@ -29,6 +29,8 @@ HEARTBEAT_SECONDS = 5.0
 """How often a runner touches `heartbeat`."""
 DEAD_AFTER_SECONDS = 90.0
 """Age of the heartbeat of a runner on another machine, over a shared file system, after which it counts as dead."""
+REFUSED = 3
+"""Exit status of a runner that does not take the job, and tells why on its standard error."""
 START_SECONDS = 60.0
 """How long a runner may take to say that it runs."""
 

@@ -15,7 +15,17 @@ from opadpo.workspace import Workspace, checked_name
 
 BASE = "base"
 TRAINING: tuple[Step, ...] = ("opa", "opadpo")
+SAMPLING: tuple[Step, ...] = ("rollout", "caption")
 DEFAULT_SET = "heldout"
+
+INPUTS: dict[Step, tuple[tuple[str, Step], ...]] = {
+    "rollout": (("prompts", "prepare"),),
+    "revise": (("rollouts", "rollout"),),
+    "build": (("prompts", "prepare"), ("rollouts", "rollout")),
+    "opa": (("datasets/opa", "build"),),
+    "opadpo": (("datasets/opadpo", "build"),),
+}
+"""What a step reads, with the step that makes it, as far as a look at the workspace tells."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,11 @@ class Planned:
     """Each begins with the field of the request, or the setting, that it belongs to."""
 
 
-def plan(request: JobRequest, workspace: Workspace) -> Planned:
-    """What a request comes to under the workspace's recipe; nothing is written and nothing started."""
+def plan(request: JobRequest, workspace: Workspace, coming: list[str]) -> Planned:
+    """What a request comes to under the workspace's recipe; nothing is written and nothing started.
+
+    `coming` are artefacts that jobs make which have not ended.
+    """
     problems = list(_wrong_names(request))
     overrides = [*_of_preset(request, workspace, problems), *request.overrides]
     recipe = _recipe(workspace, overrides, problems)
@@ -44,10 +57,16 @@ def plan(request: JobRequest, workspace: Workspace) -> Planned:
     steps = _steps(request, settings)
     problems += _wrong_steps(request, settings)
     resources = _resources(request, settings, recipe)
+    if spread := _one_process_each(recipe, resources, steps, settings, overrides):
+        overrides += spread
+        recipe = _recipe(workspace, overrides, problems)
+        resources = _resources(request, settings, recipe)
+    problems += _unused_gpus(request, recipe)
     problems += make_target(name, settings, workspace).problems(resources)
     problems += _too_many_processes(recipe, resources)
     if not problems:
-        problems += _missing(request, steps, workspace)
+        problems += _missing(request, steps, workspace, coming)
+        problems += _missing_inputs(request, steps, settings, workspace, coming)
     runs = [_trained(request, step, steps) for step in steps if step in TRAINING]
     return Planned(
         title=one_line(request.title or "") or _default_title(request, runs),
@@ -158,12 +177,54 @@ def _too_many_processes(recipe: Recipe, resources: Resources) -> Iterator[str]:
             )
 
 
-def _missing(request: JobRequest, steps: list[Step], workspace: Workspace) -> Iterator[str]:
-    """Adapters that are asked for and neither there nor about to be made by this job."""
+def _one_process_each(
+    recipe: Recipe, resources: Resources, steps: list[Step], settings: TargetSection, overrides: list[str]
+) -> list[str]:
+    """Overrides with which every GPU of the job gets a process, where nothing else is said.
+
+    On Slurm what launches the processes on the nodes sees to that.
+    """
+    count = len(resources.gpus) if isinstance(resources.gpus, list) else resources.gpus or 0
+    if count < 2 or settings.kind == "slurm":
+        return []
+    said = {override.partition("=")[0].strip() for override in overrides}
+    wanted = []
+    for key, processes, users in (
+        ("train.processes", recipe.train.processes, TRAINING),
+        ("model.processes", recipe.model.processes, SAMPLING),
+    ):
+        if processes == 1 and key not in said and not set(users).isdisjoint(steps):
+            wanted.append(f"{key}={count}")
+    return wanted
+
+
+def _unused_gpus(request: JobRequest, recipe: Recipe) -> Iterator[str]:
+    if request.gpus and recipe.model.device == "cpu":
+        yield "gpus: the recipe's model.device is cpu, so nothing would run on them; leave them out, or set it to cuda"
+
+
+def _missing_inputs(
+    request: JobRequest, steps: list[Step], settings: TargetSection, workspace: Workspace, coming: list[str]
+) -> Iterator[str]:
+    """What the steps read that is neither there nor made by an earlier one, or by a job that has not ended."""
+    made = list(coming)
+    for step in steps:
+        for artefact, maker in INPUTS.get(step, ()):
+            there = workspace.manifest(artefact) is not None or overlap([artefact], made) is not None
+            if not there and not (settings.mirrored and maker in steps):
+                yield f"step: {step} needs {artefact}, which is not there yet; run {maker} first, or a pipeline"
+        made += _writes(request, step, steps, workspace)
+
+
+def _missing(request: JobRequest, steps: list[Step], workspace: Workspace, coming: list[str]) -> Iterator[str]:
+    """Adapters that are asked for and neither there nor about to be made by this job or another one."""
     made = {_trained(request, step, steps) for step in steps if step in TRAINING}
     for key, names in (("start", [request.start] if request.start else []), ("models", request.models)):
         for name in names:
-            if name != BASE and name not in made and workspace.manifest(f"adapters/{name}") is None:
+            artefact = f"adapters/{name}"
+            if name == BASE or name in made or overlap([artefact], coming) is not None:
+                continue
+            if workspace.manifest(artefact) is None:
                 yield f"{key}: there is no adapter {name!r} in the workspace; train it first, or name another"
 
 

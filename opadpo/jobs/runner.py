@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from opadpo.errors import Conflict, OpadpoError, disk_errors
+from opadpo.errors import Conflict, OpadpoError, UserError, disk_errors
 from opadpo.jobs import identity
 from opadpo.jobs.descendants import JOB_VARIABLE, adopt_orphans, descendants, marked
 from opadpo.jobs.devices import CPU, GPU, gpu, gpus_here, visible_gpus
@@ -33,8 +33,8 @@ from opadpo.jobs.folder import (
 )
 from opadpo.jobs.keeping import Keeper
 from opadpo.jobs.monitor import Monitor
-from opadpo.jobs.queue import Queue, Wish
-from opadpo.jobs.record import Job, State, now, one_line
+from opadpo.jobs.queue import Queue, Wish, queue_folder
+from opadpo.jobs.record import REFUSED, Job, State, now, one_line
 from opadpo.jobs.running import Command, end_all, failure
 from opadpo.jobs.webhook import tell_end
 
@@ -150,7 +150,11 @@ class Runner:
         if self.job.target_settings.kind == "slurm":
             yield [gpu(int(word)) for word in visible_gpus().split(",") if word.isdigit()] or [CPU]
             return
-        queue = Queue.join(self.job.title, _wish(self.job))
+        try:
+            with disk_errors(queue_folder()):
+                queue = Queue.join(self.job.title, _wish(self.job))
+        except UserError as error:
+            raise Failed(f"{error.what}; seen: {error.seen}; {error.remedy}", None) from error
         try:
             yield self._wait_for(queue)
         finally:
@@ -163,9 +167,11 @@ class Runner:
                 return devices
             if reason != self.job.reason:
                 self.keeper.set(self.job.moved("queued", reason))
-            self._tick(TICK_SECONDS)
-            if self.stop is not None:
-                raise Stopped
+            look_again = time.monotonic() + queue.pause
+            while time.monotonic() < look_again:
+                self._tick(TICK_SECONDS)
+                if self.stop is not None:
+                    raise Stopped
 
     def _begin(self, devices: list[str]) -> None:
         if self.stop is not None:
@@ -213,7 +219,7 @@ class Runner:
         code = 0 if state == "succeeded" else code if code is not None else self.job.attempt.exit_code
         self.keeper.set(self.job.moved(state, reason, exit_code=code))
         self._signals.clear()
-        while self.keeper.unwritten_since is not None and not self._signals:
+        while self.keeper.unwritten_since is not None and not self._signals and not self.keeper.gone:
             self._tick(TICK_SECONDS)
         self._lock.close()  # from here on the job may be resumed
         tell_end(self.job, lambda text: print(text, file=sys.stderr, flush=True), {**os.environ, **self._secrets})
@@ -226,10 +232,10 @@ class Runner:
         with contextlib.suppress(BlockingIOError):
             os.read(self._woken, 4096)
         self.keeper.tick()
-        if self._running:
-            self._watch(self._processes())
         if self.stop is None and not self.job.terminal:
             self.stop = self._asked_to_stop()
+        if self._running:
+            self._watch(self._processes())
 
     def _processes(self) -> list[int]:
         """Processes of the job, as of some seconds ago: to look for them costs more than all else that is done here."""
@@ -240,11 +246,15 @@ class Runner:
 
     def _watch(self, pids: list[int]) -> None:
         """Let the monitor look; an alarm that is to stop the job does."""
-        alarm = self._monitor.tick(time.time(), pids) if self._monitor is not None else None
+        if self._monitor is None or self.keeper.gone:
+            return
+        alarm = self._monitor.tick(time.time(), pids)
         if alarm is not None and self.stop is None:
             self.stop = Stop("failed", f"Stopped by an alarm: {alarm.what} {alarm.remedy}")
 
     def _asked_to_stop(self) -> Stop | None:
+        if self.keeper.gone:
+            return Stop("lost", "Its folder was deleted or moved away")
         by = _cancelled_by(self.folder)
         if by is not None:
             return Stop("cancelled", f"Cancelled by {by}" if by else "Cancelled")
@@ -344,7 +354,7 @@ def main(words: list[str]) -> int:
             problem = stream.read()
         os.waitpid(child, 0)
         print(problem, end="", file=sys.stderr)
-        return 1 if problem else 0
+        return REFUSED if problem else 0
     os.setsid()
     if os.fork():
         os._exit(0)

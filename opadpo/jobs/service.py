@@ -120,7 +120,7 @@ class Jobs:
 
     def preview(self, request: JobRequest) -> Preview:
         """What a request would do, and why it cannot be submitted if it cannot; nothing is written."""
-        planned = plan(request, self.workspace)
+        planned = plan(request, self.workspace, self._coming())
         text = self._job(request, planned, by="", cloned_from=None).without_snapshot().command_text(self._workspace)
         return Preview(text, planned.overrides, planned.recipe, planned.problems)
 
@@ -141,7 +141,7 @@ class Jobs:
             Unreachable: if the target's machine cannot be reached.
         """
         workspace = self.workspace
-        planned = plan(request, workspace)
+        planned = plan(request, workspace, self._coming())
         if planned.problems:
             raise UserError(
                 "\n".join(["The job cannot be submitted:", *(f"  - {each}" for each in planned.problems)]),
@@ -284,6 +284,10 @@ class Jobs:
                     seen=f"{other.job_id} ({other.title}), {other.state}",
                     remedy="wait until it has ended, cancel it, or give the new one another name",
                 )
+
+    def _coming(self) -> "list[str]":
+        """Artefacts that are made by jobs which have not ended."""
+        return [artefact for job in self.list() if not job.terminal for artefact in job.writes]
 
     @contextmanager
     def _submitting(self) -> Iterator[None]:

@@ -1,10 +1,12 @@
 """The line for devices: in order, nobody starves, the dead count for nothing."""
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,3 +92,23 @@ def test_everybody_gets_what_he_wants_and_no_device_has_two_users(wanted: list[W
             if not waiting and not running:
                 break
         assert served == len(wanted)
+
+
+def test_who_finds_no_room_for_a_ticket_is_in_nobodys_way(tmp_path: Path):
+    first = join(tmp_path, "first", ALL)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            join(tmp_path, "no room", ALL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert first.try_take()[0] == list(GPUS)
+    assert len(list(tmp_path.glob("*.ticket"))) == 1
+
+
+def test_far_behind_in_a_long_line_one_looks_seldom(tmp_path: Path):
+    line = [join(tmp_path, str(number), ALL) for number in range(12)]
+    for each in line:
+        each.try_take()
+    assert [line[place].pause for place in (1, 4, 11)] == [0.5, 1.5, 5.0]

@@ -17,6 +17,7 @@ from opadpo.jobs.descendants import JOB_VARIABLE
 from opadpo.jobs.record import Job, Resources
 from opadpo.jobs.service import Jobs
 from opadpo.jobs.targets.local import LocalTarget
+from opadpo.recipe.jobs import AlarmsSection
 from opadpo.workspace import Workspace
 
 IGNORES_TERM = """
@@ -43,6 +44,41 @@ def gone(pid: int) -> bool:
 
 def cancelled(workspace: Workspace, job: Job, folder: Path) -> None:
     LocalTarget("local", job.target_settings, workspace).cancel(job, folder, "somebody")
+
+
+@pytest.mark.parametrize("queued", [True, False])
+def test_a_job_whose_folder_is_gone_ends_and_writes_nothing_there(workspace: Workspace, tmp_path: Path, queued: bool):
+    before, _ = made_job(workspace, "import time; time.sleep(300)")
+    job, folder = made_job(workspace, "import time; time.sleep(300)")
+    if queued:
+        started(workspace, before, workspace.jobs() / before.job_id)
+    runner = started(workspace, job, folder).attempt.pid
+    assert runner is not None
+    until(folder, "queued" if queued else "running")
+    moved = workspace.root.rename(tmp_path / "moved")
+    deadline = time.monotonic() + 20
+    while not gone(runner) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert gone(runner)
+    assert not workspace.root.exists()
+    found = Jobs(Workspace.open(moved)).get(job.job_id)
+    assert (found.state, "resume it" in (found.reason or "")) == ("lost", True)
+
+
+def test_an_alarm_stops_a_job_where_the_recipe_says_so(workspace: Workspace):
+    line = {"step": 7, "time": 9.5, "loss": None, "not_finite": ["loss"]}
+    path = workspace.root / "runs" / "x" / "metrics.jsonl"
+    path.parent.mkdir(parents=True)
+    program = f"import time; open({str(path)!r}, 'a').write({json.dumps(line)!r} + chr(10)); time.sleep(300)"
+    stopping = AlarmsSection(stop_on=["not_finite"])
+    job, folder = made_job(workspace, program, runs=["x"], alarms=stopping)
+    started(workspace, job, folder)
+    ended = until(folder)
+    assert (ended.state, ended.attempt.exit_code) == ("failed", -signal.SIGTERM)
+    assert (ended.reason or "").startswith("Stopped by an alarm: The loss is not finite at update 7. Lower")
+    told = json.loads((folder / "alarms.jsonl").read_text())
+    assert (told["kind"], told["step"], told["stopped"]) == ("not_finite", 7, True)
+    assert "warning: The loss is not finite" in (folder / "log.txt").read_text()
 
 
 def test_commands_run_one_after_another_with_what_they_need(workspace: Workspace):
@@ -245,7 +281,7 @@ def test_a_second_runner_is_refused(workspace: Workspace):
     again = subprocess.run(
         [sys.executable, "-m", "opadpo.jobs.runner", str(folder)], capture_output=True, text=True, check=False
     )
-    assert again.returncode == 1
+    assert again.returncode == 3
     assert "running already" in again.stderr
     cancelled(workspace, job, folder)
     assert until(folder).state == "cancelled"

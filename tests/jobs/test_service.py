@@ -68,8 +68,42 @@ def test_a_gpu_that_is_not_there_is_refused_unless_nothing_runs_on_it(tmp_path: 
     assert jobs.preview(JobRequest(step="prepare", gpus=[1])).problems == []
     two = JobRequest(step="prepare", gpus=1, overrides=["train.processes=2"])
     assert jobs.preview(two).problems[0].startswith("train.processes: seen 2 with 1 GPUs")
-    on_cpu = Jobs(toy_workspace(tmp_path / "cpu"))
-    assert on_cpu.preview(JobRequest(step="prepare", gpus=[7])).problems == []
+    on_cpu = Jobs(toy_workspace(tmp_path / "cpu", "jobs.targets={local: {kind: local, gpus: 7}}"))
+    assert on_cpu.preview(JobRequest(step="prepare")).problems == []
+    assert on_cpu.preview(JobRequest(step="prepare", gpus=0)).problems == []
+    assert (
+        on_cpu.preview(JobRequest(step="prepare", gpus=[7])).problems[0].startswith("gpus: the recipe's model.device")
+    )
+
+
+def test_every_gpu_of_a_job_gets_a_process_unless_something_else_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("opadpo.jobs.devices._gpus_there", lambda: (0, 1, 2, 3))
+    jobs = Jobs(toy_workspace(tmp_path / "w", "model.device=cuda"))
+    asked = JobRequest(step="pipeline", gpus=2)
+    assert jobs.preview(asked).overrides == ["train.processes=2", "model.processes=2"]
+    assert jobs.preview(asked).problems == []
+    assert jobs.preview(asked.model_copy(update={"steps": ["opa"], "gpus": [0, 3]})).overrides == ["train.processes=2"]
+    said = asked.model_copy(update={"overrides": ["train.processes=1", "model.processes=1"]})
+    assert jobs.preview(said).overrides == said.overrides
+    for gpus in (None, 0, 1, [2]):
+        assert jobs.preview(asked.model_copy(update={"gpus": gpus})).overrides == []
+
+
+def test_what_a_step_reads_must_be_there_or_come_from_another_job(workspace: Workspace):
+    jobs = Jobs(workspace)
+    told = jobs.preview(JobRequest(step="opadpo")).problems
+    assert told == ["step: opadpo needs datasets/opadpo, which is not there yet; run build first, or a pipeline"]
+    part = JobRequest(step="pipeline", steps=["rollout", "revise"])
+    assert [each.split(",")[0] for each in jobs.preview(part).problems] == ["step: rollout needs prompts"]
+    assert jobs.preview(JobRequest(step="pipeline")).problems == []
+    job, folder = made_job(workspace, "import time; time.sleep(300)", writes=["datasets", "adapters/mine"])
+    started(workspace, job, folder)
+    assert jobs.preview(JobRequest(step="opadpo", start="mine")).problems == []
+    jobs.cancel(job.job_id, by="tester")
+    until(folder)
+    assert jobs.preview(JobRequest(step="opadpo")).problems == told
 
 
 def test_a_pipeline_is_every_step_in_order_under_the_chosen_name(workspace: Workspace):
@@ -99,7 +133,7 @@ def test_what_people_work_on_is_not_made_elsewhere(tmp_path: Path, monkeypatch: 
     assert jobs.preview(JobRequest(step="revise", target="node")).problems[0].startswith("target: revise cannot run")
     text = jobs.preview(JobRequest(step="pipeline", target="node")).commands_text
     assert [line.split()[1] for line in text.splitlines()] == ["rollout", "train", "train", "caption", "evaluate"]
-    assert jobs.preview(JobRequest(step="revise", target="shared")).problems == []
+    assert not any("target" in each for each in jobs.preview(JobRequest(step="revise", target="shared")).problems)
 
 
 @given(st.text(max_size=300))
@@ -127,12 +161,10 @@ def test_hostile_text_reaches_the_command_as_it_is(workspace: Workspace):
 
 def test_two_jobs_do_not_write_the_same_artefact(workspace: Workspace):
     jobs = Jobs(workspace)
-    job, folder = made_job(workspace, "import time; time.sleep(300)", title="slow one", writes=["adapters/opa"])
+    job, folder = made_job(workspace, "import time; time.sleep(300)", title="slow one", writes=["prompts"])
     started(workspace, job, folder)
-    for name in ("datasets/opa", "adapters/opa"):
-        (workspace.root / name).mkdir(parents=True)
-    with pytest.raises(Conflict, match="Another job writes adapters/opa") as refused:
-        jobs.submit(JobRequest(step="opa"), by="tester")
+    with pytest.raises(Conflict, match="Another job writes prompts") as refused:
+        jobs.submit(JobRequest(step="prepare"), by="tester")
     assert job.job_id in str(refused.value)
     assert "slow one" in str(refused.value)
     with pytest.raises(Conflict, match="is running"):
@@ -144,15 +176,15 @@ def test_two_jobs_do_not_write_the_same_artefact(workspace: Workspace):
 
 def test_a_submitted_step_runs_with_the_recipe_of_its_submission(workspace: Workspace):
     jobs = Jobs(workspace)
-    job = jobs.submit(JobRequest(step="build", overrides=["seed=5"], title="t"), by="a\nb")
+    job = jobs.submit(JobRequest(step="evaluate", overrides=["seed=5"], title="t"), by="a\nb")
     folder = jobs.folder(job.job_id)
     assert job.submitted_by == "a b"
     assert load_recipe(folder / "recipe.resolved.yaml").seed == 5
     assert load_recipe(folder / "recipe.yaml").seed == 0
     ended = until(folder, seconds=60)
-    # There is nothing to build from yet, and that is what people are told.
+    # There is nothing to score yet, and that is what people are told.
     assert (ended.state, ended.attempt.exit_code) == ("failed", 2)
-    assert (ended.reason or "").startswith("prompts is not there yet")
+    assert (ended.reason or "").startswith("There are no captions to score yet")
     assert jobs.clone_request(job.job_id).overrides == ["seed=5"]
     with pytest.raises(NotFound):
         jobs.get("20200101-000000-build-abcd")

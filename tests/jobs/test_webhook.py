@@ -44,7 +44,7 @@ def server(monkeypatch):
             self.send_response(answers.pop(0) if answers else 200)
             self.end_headers()
 
-        def log_message(self, *_):
+        def log_message(self, format, *args):
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:

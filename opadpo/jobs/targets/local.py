@@ -13,7 +13,7 @@ from opadpo.files import atomic_write
 from opadpo.jobs.devices import gpus_here
 from opadpo.jobs.folder import CANCEL_FILE, LOG_FILE, RUNNER_LOG_FILE, read_job
 from opadpo.jobs.identity import alive
-from opadpo.jobs.record import START_SECONDS, Job, Resources, now, observe
+from opadpo.jobs.record import REFUSED, START_SECONDS, Job, Resources, now, observe
 from opadpo.jobs.targets.base import Target
 from opadpo.progress import Progress
 
@@ -27,7 +27,8 @@ class LocalTarget(Target):
 
     def check(self, recipe: Path | None) -> list[Check]:
         """What `opadpo doctor` says in the interpreter that jobs use, and which GPUs they may have."""
-        words = ["-m", "opadpo", "doctor", "--json", *(["--recipe", str(recipe)] if recipe else [])]
+        words = ["-m", "opadpo", "doctor", "--json", "--workspace", str(self.workspace.root)]
+        words += ["--recipe", str(recipe)] if recipe else []
         try:
             done = subprocess.run(self._command(words), capture_output=True, text=True, timeout=CHECK_SECONDS)
             checks = [Check(**row) for row in json.loads(done.stdout)["checks"]]
@@ -69,7 +70,11 @@ class LocalTarget(Target):
         except (OSError, subprocess.TimeoutExpired) as error:
             raise self._not_started(str(error), folder) from error
         if done.returncode != 0:
-            raise self._not_started(done.stderr.strip() or f"exit status {done.returncode}", folder)
+            # A runner that has a reason of its own tells it with its remedy.
+            told = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+            if done.returncode == REFUSED:
+                raise StepFailed("The job's runner did not start", seen=told)
+            raise self._not_started(told, folder)
         return read_job(folder)
 
     def status(self, job: Job, folder: Path) -> Job:
