@@ -239,8 +239,20 @@ def test_training_there_counts_as_done_here(sshd: SshServer, tmp_path: Path) -> 
     assert status(workspace)["adapters/opa"].state == "done"
     assert list(workspace.run("opa").glob("checkpoint-*/complete.json"))
     assert (workspace.run("opa") / "metrics.jsonl").stat().st_size > 0
+    # The same run, stopped here after its second update, and unknown there: it goes up and continues.
+    run = workspace.run("opa")
+    adapter = (workspace.adapter("opa") / "adapter_model.safetensors").read_bytes()
+    marker = run / "checkpoint-2/complete.json"
+    written = marker.stat().st_mtime_ns
+    shutil.rmtree(run / "checkpoint-3")
+    shutil.rmtree(workspace.adapter("opa"))
+    for mirror in (sshd.home / "opadpo-workspaces").glob("here-*"):
+        shutil.rmtree(mirror)
     again = jobs.submit(JobRequest(step="opa", target="far"), by="tester")
     while not again.terminal:
         time.sleep(0.2)
         again = jobs.refresh(again.job_id)
-    assert "up_to_date" in (jobs.folder(again.job_id) / "result.jsonl").read_text()
+    log = (jobs.folder(again.job_id) / "log.txt").read_text()
+    assert again.state == "succeeded", (again.reason, log)
+    assert marker.stat().st_mtime_ns == written
+    assert (workspace.adapter("opa") / "adapter_model.safetensors").read_bytes() == adapter
