@@ -76,7 +76,7 @@ def many(root: Path, count: int) -> None:
     assert opadpo(["init", str(root), "--recipe", "toy", "--quiet"]) == 0
     workspace = Workspace.open(root)
     jobs, at = Jobs(workspace), now()
-    job = jobs.submit(JobRequest(step="build", title="a job"), by="benchmark")
+    job = jobs.submit(JobRequest(step="evaluate", title="a job"), by="benchmark")
     while not (job := jobs.get(job.job_id)).terminal:
         time.sleep(0.1)
     for number in range(count - 1):

@@ -152,9 +152,10 @@ class _Run(Generic[Row, Result]):
                 else "The estimate is above what may be spent without asking",
                 seen=f"{estimate.text}; ask_above_usd is {self.section.ask_above_usd:g}",
                 remedy=f"set prices, for example prices: {{{self.section.endpoint.model}: {{input: 2.5, output: 10}}}},"
-                " or say --yes"
+                " or say --yes; in a job nobody can: submit it with --set and the section's prices"
                 if unknown
-                else "say --yes if that is all right, or raise ask_above_usd; --batch costs half where there is one",
+                else "say --yes if that is all right, or raise ask_above_usd (a job has nobody to ask: use --set);"
+                " --batch costs half where there is one",
             )
         if not self.how.agree(estimate):
             raise CostRefused("Nothing was asked: you did not agree to the price", seen=estimate.text)

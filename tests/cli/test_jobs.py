@@ -66,7 +66,7 @@ def test_a_step_reads_another_recipe(run: Run, folder: Path, tmp_path: Path):
 
 @pytest.mark.slow
 def test_training_in_the_background_is_lost_found_and_resumed_from_its_checkpoint(run: Run, folder: Path):
-    slow = ["--set", "train.opa.epochs=400", "--set", "train.opa.save_steps=2", "--set", "train.opa.max_steps=20"]
+    slow = ["--set", "train.opa.epochs=400", "--set", "train.opa.save_steps=2", "--set", "train.opa.max_steps=12"]
     for step in ("prepare", "rollout", "revise"):
         assert run(step, folder).status == 0
     begun = run("jobs", "submit", folder, "pipeline", "--steps", "build,opa", *slow, "--json")
