@@ -78,6 +78,8 @@ def _become_jupyterlab(folder: Path, port: int | None, *, browser: bool) -> None
     """Turn this process into JupyterLab, which then owns the terminal and its Ctrl+C."""
     options = [f"--ServerApp.ip={HOST}", f"--ServerApp.root_dir={folder}"]
     options += [] if browser else ["--no-browser"]
+    # JupyterLab refuses root for the sake of servers that others reach; this one listens to its own machine only.
+    options += ["--allow-root"] if os.geteuid() == 0 else []
     options += [] if port is None else [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     # A kernel that the user has installed under the same name would be another environment's.
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
