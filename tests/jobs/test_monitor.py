@@ -123,7 +123,9 @@ def test_the_older_half_of_much_usage_is_thinned_out(tmp_path):
 def test_alarms_are_written_told_in_the_log_and_stop_where_that_is_wanted(place):
     monitor = watching(place, stop_on=["not_finite"], no_progress_minutes=1)
     (place.runs / "opa" / "bad_batch.json").write_text(json.dumps({"step": 5, "what": "loss", "value": "nan"}))
-    assert monitor.tick(0.0, []).kind == "not_finite"
+    stopping = monitor.tick(0.0, [])
+    assert stopping is not None
+    assert stopping.kind == "not_finite"
     assert monitor.tick(1.0, []) is None
     assert monitor.tick(61.0, []) is None  # no progress, which does not stop it
     alarms = [json.loads(line) for line in (place.folder / "alarms.jsonl").read_text().splitlines()]
