@@ -102,6 +102,32 @@ def fill(folder: Path, workspace: Workspace, *, steps: int = 412, gpus: int = 2,
     (folder / RESOLVED_FILE).write_text(dump_recipe(workspace.recipe), encoding="utf-8")
 
 
+def show(workspace: Workspace, pid: int) -> None:
+    """Jobs of every state, the newest of them training with an alarm; `pid` stands for the runners."""
+    hour = timedelta(hours=1)
+    changes = ["train.processes=2", "train.opadpo.learning_rate=1.0e-06"]
+    first = make(
+        workspace, "20260105-120400-opadpo-qxwm", title="opadpo-7b", state="running", pid=pid, runs=["opadpo"],
+        attempts=2, age=2 * hour, overrides=changes,
+    )  # fmt: skip
+    fill(first, workspace)
+    alarm(first)
+    queued = {"state": "queued", "pid": pid, "reason": "gpu-0 is used by opadpo-7b"}
+    make(workspace, "20260105-110000-caption-kftz", step="caption", title="caption-amber", age=3 * hour, **queued)
+    done = {"step": "opa", "title": "opa-7b", "runs": ["opa"], "took": 3.2 * hour, "age": 8 * hour}
+    fill(make(workspace, "20260105-080000-opa-hjnr", **done), workspace, run="opa")
+    ends: list[tuple[str, str, State, str | None]] = [
+        ("opadpo", "opadpo-7b-lr2e-6", "failed", "The loss is not finite at update 188; lower the learning rate."),
+        ("opa", "opa-13b", "lost", "The machine restarted. Its last checkpoint is that of update 400; resume it."),
+        ("rollout", "rollout-coco", "succeeded", None),
+        ("opadpo", "dpo-7b", "cancelled", "Cancelled by lea; its last checkpoint is that of update 96."),
+        ("pipeline", "demo", "succeeded", None),
+    ]
+    for back, (step, title, state, reason) in enumerate(ends, 2):
+        name = f"2026010{6 - back}-090000-{step}-{title[:4].replace('-', 'a')}"
+        make(workspace, name, step=step, title=title, state=state, reason=reason, age=20 * back * hour)
+
+
 def alarm(folder: Path, **fields: Any) -> None:
     """Raise an alarm."""
     told = {

@@ -1,11 +1,14 @@
 """Pictures of the app for the documents: `make screenshots` writes docs/images/*.png."""
 
 import io
+import os
+import re
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import job_folders
 from compared_workspace import fill as fill_compared
 from desk_workspace import decide, fill
 from PIL import Image
@@ -47,6 +50,13 @@ def main() -> None:
                     name = f"compare-{size[0]}x{size[1]}-{scheme}"
                     take(browser, app, "/compare?diff=on", name, size, scheme, figured)
             take(browser, app, "/compare?mode=blind&model=base&model=opadpo", "compare-blind", WIDE, "light", voting)
+        trained = Workspace.create(Path(folder) / "coco-7b", preset_text("llava-1.5-7b"))
+        job_folders.show(trained, pid=os.getpid())
+        with RunningApp(trained.root) as app:
+            for size in (WIDE, NARROW):
+                for scheme in ("light", "dark"):
+                    take(browser, app, "/train", f"train-{size[0]}x{size[1]}-{scheme}", size, scheme, running)
+            take(browser, app, "/train", "train-new", WIDE, "light", changing)
         browser.close()
 
 
@@ -97,6 +107,18 @@ def voting(page: Page) -> None:
     """A pair before the vote."""
     page.locator(".c-pair .c-text").first.wait_for()
     page.wait_for_url("**record=**")
+
+
+def running(page: Page) -> None:
+    """A job with its curves and the estimate of its memory."""
+    page.get_by_role("img", name=re.compile("^Loss: loss")).wait_for()
+    page.locator(".t-membar").wait_for(timeout=120_000)
+
+
+def changing(page: Page) -> None:
+    """The dialog of a clone with one setting changed."""
+    page.get_by_role("button", name="Clone with anchor_coef 2.0").click()
+    page.locator(".t-new .t-membar").wait_for(timeout=120_000)
 
 
 def opened(page: Page) -> None:

@@ -109,12 +109,13 @@ class Submitting:
             raise RecipeError(lines, source="form") from error
 
     def recipe(self, entered: Entered) -> Recipe | None:
-        """The recipe that a form would run with; None while it cannot be."""
+        """The recipe that a form would run with, whatever else is wrong with the form; None while it cannot be."""
         try:
             found = self._jobs.preview(self.request(entered))
         except UserError:
             return None
-        return found.recipe if not found.problems else None
+        wrong = any("." in (_problem(line).key or "") for line in found.problems)
+        return None if wrong else found.recipe
 
     def _taken_from(self, job: Job) -> Entered:
         request = self._jobs.clone_request(job.job_id)

@@ -209,9 +209,12 @@ def test_the_log_is_searched_and_holds_only_so_much(page: Page, world: World):
     visit(page, folder.name)
     log = page.get_by_role("region", name="Lines of the log")
     expect(log).to_contain_text("line 29999")
+    at_end = "node => node.scrollTop + node.clientHeight >= node.scrollHeight - 2"
+    assert log.evaluate(at_end)
     with (folder / LOG_FILE).open("a") as stream:
         stream.writelines(f"more {n}\n" for n in range(4000))
     expect(log).to_contain_text("more 3999")
+    assert log.evaluate(at_end)
     assert page.locator(".t-log > span").count() <= 2001
     page.keyboard.press("l")
     page.keyboard.type("LINE 12345")

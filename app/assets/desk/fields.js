@@ -34,6 +34,8 @@ export class Field {
     if (kind === "choice" || kind === "bool") {
       const options = kind === "bool" ? [["true", "yes"], ["false", "no"]] : choices.map((value) => [value, this.info.labels?.[value] ?? value]);
       if (nullable) options.push(["", "none"]);
+      // What is no choice any more, as an adapter that has gone, is shown as it is.
+      if (options.every(([value]) => value !== this.info.value)) options.push([this.info.value, this.info.value || "none"]);
       this.input = h("select", { class: "d-select", id: this.id, "aria-describedby": this.described, on }, options.map(([value, text]) => h("option", { value }, text)));
       return h("span", { class: "d-select-box" }, this.input, icon("down"));
     }

@@ -78,17 +78,17 @@ export class Log {
     if (this.following) this.toEnd();
   }
 
+  /** Where the end is, is known only once the panel is seen. */
+  settle() {
+    if (this.following && !this.lines.hidden) this.toEnd();
+  }
+
   toEnd() {
-    this.moved = true;
     this.lines.scrollTop = this.lines.scrollHeight;
   }
 
   /** Reading further up ends following; coming back to the end begins it again. */
   scrolled() {
-    if (this.moved) {
-      this.moved = false;
-      return;
-    }
     const { scrollTop, clientHeight, scrollHeight } = this.lines;
     this.setFollow(scrollTop + clientHeight >= scrollHeight - NEAR, false);
   }

@@ -33,11 +33,12 @@ export class Machine {
 
   paint(job) {
     const now = this.samples.at(-1);
-    if (!now) return this.body.replaceChildren(h("p", { class: "d-muted t-nothing" }, job.state === "queued" ? "It has not started." : "Nothing was measured."));
-    const gpus = (now.gpus ?? []).map((gpu, at) => meter(`GPU ${gpu.index ?? at}`, this.samples.map((sample) => sample.gpus?.[at]?.utilization), gpu.memory_total ? `${api.bytes(gpu.memory_used)} of ${api.bytes(gpu.memory_total)}` : "", gpu.name));
+    this.node.hidden = !now && api.isOver(job);
+    if (!now) return this.body.replaceChildren(h("p", { class: "d-muted t-nothing" }, job.state === "queued" ? "It has not started." : "Nothing has been measured yet."));
+    const gpus = (now.gpus ?? []).map((gpu, at) => meter(`GPU ${gpu.index ?? at}`, this.samples.map((sample) => sample.gpus?.[at]?.utilization), gpu.memory_total ? api.ofBytes(gpu.memory_used, gpu.memory_total) : "", gpu.name));
     const cpu = meter("CPU", this.samples.map((sample) => sample.cpu), now.processes ? `${now.processes} ${now.processes === 1 ? "process" : "processes"}` : "");
     const rows = [
-      now.memory_total && ["Host memory", `${api.bytes(now.memory_used)} of ${api.bytes(now.memory_total)}`],
+      now.memory_total && ["Host memory", api.ofBytes(now.memory_used, now.memory_total)],
       now.disk_free != null && ["Disk, free", api.bytes(now.disk_free)],
       gpus.length && now.cpu != null && ["CPU, all cores", `${Math.round(now.cpu)} %`],
     ].filter(Boolean);
@@ -61,7 +62,9 @@ function meter(name, values, below, title) {
 
 /** Memory in a bar with its parts; the same on a job's page and in the dialog. */
 export class Memory {
-  constructor() {
+  /** `whole`: also say what fits into other machines. */
+  constructor(whole = false) {
+    this.whole = whole;
     this.sum = h("span", { class: "d-muted d-num" });
     this.body = h("div", { class: "t-memory", "aria-live": "polite" });
     this.node = h("section", { class: "t-card", "aria-label": "Memory estimate" }, h("div", { class: "t-head" }, h("h2", { class: "d-grow" }, "Memory estimate"), this.sum), this.body);
@@ -71,7 +74,7 @@ export class Memory {
     this.node.hidden = !found || (found.state === "none" && !found.peak);
     if (this.node.hidden) return;
     const room = found.memory || Math.max(found.capacity, found.total, found.peak);
-    this.sum.textContent = found.state === "done" ? (found.memory ? `${api.bytes(found.total)} of ${api.bytes(found.memory)}` : api.bytes(found.total)) : "";
+    this.sum.textContent = found.state === "done" ? (found.memory ? api.ofBytes(found.total, found.memory) : api.bytes(found.total)) : "";
     const peak = found.peak ? [h("dt", {}, h("span", {}), h("span", { class: "d-muted" }, "Measured peak")), h("dd", {}, h("b", {}, api.bytes(found.peak)))] : [];
     if (found.state !== "done") {
       const words = { estimating: "Estimating…", failed: found.what, none: "Only training has an estimate." }[found.state];
@@ -80,10 +83,10 @@ export class Memory {
     }
     const parts = PARTS.map(([name, keys, look]) => ({ name, look, size: keys.reduce((sum, key) => sum + (found.parts[key] ?? 0), 0) }));
     this.body.replaceChildren(
-      h("div", { class: found.impossible ? "t-membar over" : "t-membar", role: "img", "aria-label": `${api.bytes(found.total)} of ${api.bytes(room)}` }, parts.map(({ look, size }) => h("i", { class: look, style: `width:${(100 * size) / Math.max(room, found.total)}%` }))),
+      h("div", { class: found.impossible ? "t-membar over" : "t-membar", role: "img", "aria-label": api.ofBytes(found.total, room) }, parts.map(({ look, size }) => h("i", { class: look, style: `width:${(100 * size) / Math.max(room, found.total)}%` }))),
       h("dl", { class: "t-memlist d-num" }, parts.map(({ name, look, size }) => [h("dt", {}, h("i", { class: look }), h("span", { class: "d-muted" }, name)), h("dd", {}, api.bytes(size))]), peak),
-      ...(found.memory && found.total > found.memory ? [h("p", { class: "warn t-advice" }, `More than ${found.device} has. ${found.advice.length ? `${found.advice[0][0].toUpperCase()}${found.advice[0].slice(1)}.` : ""}`)] : []),
-      ...(found.memory && found.total <= found.memory ? [] : [h("p", { class: "d-muted t-advice" }, `Largest micro-batch: ${found.cards}.`)]),
+      ...(found.memory && found.total > found.memory ? [h("p", { class: "warn t-advice" }, `More than this machine has free (${found.device}). ${found.advice.length ? `${found.advice[0][0].toUpperCase()}${found.advice[0].slice(1)}.` : ""}`)] : []),
+      ...(!this.whole || (found.memory && found.total <= found.memory) ? [] : [h("p", { class: "d-muted t-advice" }, `Largest micro-batch: ${found.cards}.`)]),
     );
   }
 }

@@ -154,8 +154,10 @@ function frameOf(series, until = 0) {
   [low, high] = [Math.floor(low / gap + 1e-9) * gap, Math.ceil(high / gap - 1e-9) * gap];
   if (low === high) high = low + gap;
   const rows = Array.from({ length: Math.round((high - low) / gap) + 1 }, (_, at) => Number((low + at * gap).toPrecision(10)));
-  const [from, to] = [Math.min(...steps), Math.max(last, until)];
-  const stride = Math.max(1, round((to - from || 1) / 6));
+  const to = Math.max(last, until);
+  const first = Math.min(...steps);
+  const from = first <= (to - first) / 50 ? 0 : first;
+  const stride = Math.max(1, round((to - from || 1) / 8));
   const columns = Array.from({ length: Math.floor(to / stride) - Math.ceil(from / stride) + 1 }, (_, at) => (Math.ceil(from / stride) + at) * stride);
   return { low, high, gap, rows, from, to, last, columns };
 }

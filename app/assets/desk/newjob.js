@@ -25,7 +25,7 @@ const ASKED = { opa: ["name", "start"], opadpo: ["name", "start"], caption: ["mo
 export class NewJob {
   constructor(page, started) {
     Object.assign(this, { page, started });
-    this.memory = new Memory();
+    this.memory = new Memory(true);
   }
 
   /** Ask the server for a form and show it: of a step, or of a job to clone. */
@@ -38,6 +38,7 @@ export class NewJob {
     this.page.root.append(this.node);
     this.node.showModal();
     this.seg.querySelector('[aria-pressed="true"]')?.focus();
+    if (asked.change) this.form.querySelector(".t-field.changed")?.scrollIntoView({ block: "center" });
   }
 
   build() {
@@ -86,7 +87,9 @@ export class NewJob {
   /** Another step or preset: the form is made anew, with what was changed in this one. */
   async change(asked) {
     const now = this.entered();
+    this.form.inert = true; // what were typed now would be lost
     const form = await this.page.attempt(() => api.form({ step: now.step, preset: now.preset, ...asked }));
+    this.form.inert = false;
     if (!form || !this.node.isConnected) return;
     this.clone = asked.step && asked.step !== now.step ? null : this.clone;
     this.fill(form, { ...now, ...asked });
@@ -136,7 +139,8 @@ export class NewJob {
     this.general.replaceChildren(...rest.map((text) => h("p", {}, icon("alert"), h("span", {}, text))));
     if (command) this.command.textContent = folded(command);
     this.go.disabled = Boolean(problems.length);
-    if (problems.length) this.note.textContent = problems.length === 1 ? "1 thing is to be mended" : `${problems.length} things are to be mended`;
+    const named = [...mine.keys()].map((field) => field.info.label);
+    if (problems.length) this.note.textContent = `To be mended: ${[...named, ...(rest.length ? ["what is said on the right"] : [])].join(", ")}`;
   }
 
   async estimate(entered, ticket) {

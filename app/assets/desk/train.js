@@ -154,7 +154,8 @@ class Train {
     const { job, run, compare, curve } = this.state;
     this.whole = Date.now();
     if (!this.job.trained) return;
-    const points = await api.curves(job, run);
+    const points = (await this.ahead) ?? (await api.curves(job, run));
+    this.ahead = null;
     if (job !== this.state.job || run !== this.state.run) return;
     this.curves.begin(points);
     this.points = true;
@@ -208,6 +209,9 @@ class Train {
     this.list.mark(id);
     this.list.reveal(id);
     this.address(id, !first);
+    // Both at once: the record that says whether there are curves, and the curves.
+    const known = this.found?.items.find((job) => job.job_id === id);
+    this.ahead = known?.trained === false ? null : api.curves(id, this.state.run).catch(() => null);
     await this.refreshJob();
   }
 
@@ -215,12 +219,16 @@ class Train {
     const { job, alarms } = this;
     const { curve, compare } = this.state;
     this.blank.hidden = true;
-    this.view.hidden = false;
+    if (this.view.hidden) {
+      this.view.hidden = false;
+      this.log.settle();
+    }
     this.view.setAttribute("aria-label", `Job ${job.title}`);
     document.title = `${job.title}, ${api.STATES[job.state] ?? job.state} - ${this.workspace}`;
     this.head.paint(job, alarms, this.curves);
     this.curves.paint({ job, curve, compare, alarms });
     this.machine.paint(job);
+    this.board.classList.toggle("plain", !job.trained);
     this.facts.paint(job);
   }
 

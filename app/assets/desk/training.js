@@ -73,6 +73,12 @@ export const bytes = (value) => {
   return gib >= 100 ? `${Math.round(gib)} GiB` : gib >= 0.1 ? `${gib.toFixed(1)} GiB` : `${Math.round(value / 2 ** 20)} MiB`;
 };
 
+/** "51.2 of 80.0 GiB". */
+export function ofBytes(part, whole) {
+  const [few, all] = [bytes(part), bytes(whole)];
+  return `${few.split(" ")[1] === all.split(" ")[1] ? few.split(" ")[0] : few} of ${all}`;
+}
+
 /** A figure with about three digits. */
 export function figure(value) {
   if (value == null || !Number.isFinite(value)) return "";
