@@ -21,7 +21,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-import ssh_server  # noqa: E402
+import ssh_server  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 from opadpo.cli import main as opadpo  # noqa: E402
 from opadpo.jobs.record import JobRequest  # noqa: E402

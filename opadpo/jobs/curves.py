@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CACHE_FILE = ".curves.arrow"
 RUN, STEP = "run", "step"
 _HIDDEN = frozenset({RUN, STEP, "time"})
-_SAVE_BYTES = 4 * 2**20
+SAVE_BYTES = 4 * 2**20
 """Lines beyond the saved columns that are worth saving them again."""
 _MARK_BYTES = 4096
 _JOBS_KEPT = 8
@@ -157,7 +157,7 @@ def _with_new(folder: Path, file: Any, known: _Read | None) -> _Read | None:
         table = pa.concat_tables([known.table, table], promote_options="default")
     offset = start + len(data)
     read_now = _Read(offset, _mark(file, offset), table, known.saved if known else 0)
-    if offset - read_now.saved < _SAVE_BYTES:
+    if offset - read_now.saved < SAVE_BYTES:
         return read_now
     _save(folder / CACHE_FILE, read_now)
     return read_now._replace(table=table.combine_chunks(), saved=offset)
@@ -210,7 +210,7 @@ def _fits(file: Any, offset: int, mark: str, size: int) -> bool:
 def _saved(folder: Path, file: Any, size: int) -> _Read | None:
     """The saved columns, if there are any that fit the file."""
     path = folder / CACHE_FILE
-    if size < _SAVE_BYTES or not path.exists():
+    if size < SAVE_BYTES or not path.exists():
         return None
     import pyarrow as pa
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from opadpo.files import atomic_write
+from opadpo.jobs import curves
 from opadpo.jobs.folder import (
     ALARMS_FILE,
     JOB_FILE,
@@ -34,6 +35,7 @@ def bring(machine: Machine, there: str, folder: Path, job: Job) -> tuple[Job, bo
         Unreachable: if the machine cannot be reached; what is here stays.
     """
     attempt = job.attempt
+    metrics = _size(folder / METRICS_FILE)
     offsets = {name: max(0, _size(folder / name) - OVERLAP) for name in GROWING}
     # The process is looked at before the record: one that ends in between has written its last word by then.
     facts = {HOSTNAME: 0, BOOT_ID: 0, f"/proc/{attempt.pid or 0}/stat": 0}
@@ -49,6 +51,8 @@ def bring(machine: Machine, there: str, folder: Path, job: Job) -> tuple[Job, bo
             break
         offsets = {name: max(0, _size(folder / name) - OVERLAP) for name in GROWING}
         files |= {joined(there, name): offsets[name] for name in GROWING}
+    if metrics // curves.SAVE_BYTES != _size(folder / METRICS_FILE) // curves.SAVE_BYTES:
+        curves.refresh(folder)  # whoever draws them need not read all lines
     if record not in found:
         return job, (now() - attempt.queued_at).total_seconds() > ARRIVAL_SECONDS
     told = _read(found[record], job)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -11,10 +12,14 @@ from typing import Any
 
 import pytest
 from remote_jobs import JobByHand, made, python
+from running_jobs import made_job
 from ssh_server import ALIAS, SshServer
 
 from opadpo.errors import Conflict, ModelError, OpadpoError, UserError
+from opadpo.jobs import curves
+from opadpo.jobs.folder import METRICS_FILE
 from opadpo.jobs.machines import OverSsh
+from opadpo.jobs.mirrored_folder import bring
 from opadpo.jobs.sync import Mirror
 from opadpo.manifest import Manifest
 from opadpo.progress import SilentProgress
@@ -194,3 +199,16 @@ def test_a_shell_that_talks_and_a_configuration_for_terminals(sshd: SshServer, t
     finally:
         profile.unlink()
         machine.close()
+
+
+def test_metrics_that_come_in_are_kept_as_columns_too(workspace: Workspace, machine: OverSsh, tmp_path: Path) -> None:
+    job, folder = made_job(workspace, "")
+    there = tmp_path / "over there"
+    shutil.copytree(folder, there)
+    line = {"run": "opa", "time": 0.0, "loss": 1.0, "note": "x" * 400}
+    lines = "".join(json.dumps({**line, "step": step}) + "\n" for step in range(12_000))
+    assert len(lines) > curves.SAVE_BYTES
+    (there / METRICS_FILE).write_text(lines)
+    bring(machine, str(there), folder, job)
+    assert (folder / METRICS_FILE).read_text() == lines
+    assert (folder / curves.CACHE_FILE).stat().st_size > 0
