@@ -11,6 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from opadpo import __version__
 from opadpo.hashing import digest
 
+_PHRASES = {
+    "resumed_from": "continued from update {}",
+    "reference_computed": "{} rows of the reference computed",
+    "reference_reused": "{} rows of the reference reused",
+}
+"""Counts that read badly as a number and a name."""
+
 
 class Begun(BaseModel):
     """What an artefact is being made from; lies beside what an unfinished run has written."""
@@ -83,6 +90,12 @@ class Plan(BaseModel):
             if manifest.inputs.get(path) != self.inputs.get(path):
                 lines.append(f"{path} has been made again since" if path in manifest.inputs else f"{path} is new")
         return lines
+
+
+def in_words(name: str, number: int) -> str:
+    """A count of a manifest or result as part of a sentence: `1,200 rows`, `continued from update 40`."""
+    phrase = _PHRASES.get(name)
+    return phrase.format(f"{number:,}") if phrase else f"{number:,} {name.replace('_', ' ')}"
 
 
 def changed_values(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ They run in one workspace in a temporary folder, so that no path of this machine
 leaves that changes with each one (times, counters of the kernel, versions) is taken out.
 """
 
+import argparse
 import hashlib
 import json
 import re
@@ -98,6 +99,7 @@ def copy_photographs(folder: Path) -> Path:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     folder = Path(tempfile.mkdtemp(prefix="notebooks-")).resolve()
     with photograph_expert() as url:
         copy_photographs(folder / "photographs")

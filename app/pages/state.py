@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.markup import badge, body, header
 from opadpo.errors import OpadpoError
+from opadpo.manifest import in_words
 from opadpo.plots import FIGURES
 from opadpo.review.trust import Trust
 from opadpo.steps.status import ArtefactStatus, WorkspaceStatus, status
@@ -60,8 +61,7 @@ def _row(artefact: ArtefactStatus, with_reasons: bool) -> str:
 
 def holds(counts: Mapping[str, int]) -> str:
     """Counts in words, without those that are 0 and those that only split another one (`dropped/...`)."""
-    shown = {name.replace("_", " "): number for name, number in counts.items() if number and "/" not in name}
-    return ", ".join(f"{number:,} {name}" for name, number in shown.items())
+    return ", ".join(in_words(name, number) for name, number in counts.items() if number and "/" not in name)
 
 
 def _trust(trust: Trust | None) -> str:

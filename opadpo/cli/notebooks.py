@@ -43,8 +43,8 @@ def notebooks(
         "status": "done" if made else "up_to_date",
         "outputs": [f"notebooks/{n}" for n in made],
     }
-    kept = "" if made else " (all of them were there)"
-    told = f"{layout.number(len(made))} notebooks copied to {folder}{kept}"
+    several = "notebook" if len(made) == 1 else "notebooks"
+    told = f"{layout.number(len(made))} {several} copied to {folder}" if made else f"the notebooks are in {folder}"
     if copy_only:
         return Outcome(data, told)
     run.progress.say(told)

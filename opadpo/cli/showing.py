@@ -49,9 +49,11 @@ def status_text(found: "WorkspaceStatus") -> str:
 
 
 def _contents(artefact: "ArtefactStatus") -> str:
+    from opadpo.manifest import in_words
+
     counts = {key: value for key, value in artefact.counts.items() if value and "/" not in key}
     shown = [key for place, key in enumerate(counts) if place < MAX_COUNTS or key in ALWAYS]
-    parts = [f"{layout.number(counts[key])} {layout.words(key)}" for key in shown]
+    parts = [in_words(key, counts[key]) for key in shown]
     if artefact.writer:
         parts.append(f"being written by {artefact.writer}")
     if artefact.overrides:

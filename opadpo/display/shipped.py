@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from opadpo.errors import DependencyMissing, disk_errors
-from opadpo.files import atomic_write
+from opadpo.files import atomic_write, folder_errors
 
 PARAMETERS = "parameters"
 """Tag of the one cell that holds a notebook's parameters, as papermill knows it."""
@@ -19,6 +19,9 @@ OWN_WORKSPACE = "07_your_own_data.ipynb"
 FOLDER = "notebooks"
 """Where a workspace has its copies."""
 
+SHARED = f"share/opadpo/{FOLDER}"
+"""Where an installation has them, below its root."""
+
 
 def shipped() -> list[Path]:
     """The notebooks in their order: of the source tree, else as the package was installed.
@@ -26,14 +29,16 @@ def shipped() -> list[Path]:
     Raises:
         DependencyMissing: if the installation left them out.
     """
-    beside = Path(__file__).parents[2] / FOLDER
-    found = list(beside.glob("*.ipynb"))
+    root = Path(__file__).parents[2]
+    beside = root / FOLDER
+    # The second is where `pip install --target` puts them, whose list of files names another place.
+    found = list(beside.glob("*.ipynb")) or list((root / SHARED).glob("*.ipynb"))
     if not found:
         try:
             listed = files("opadpo") or []
         except PackageNotFoundError:
             listed = []
-        installed = [Path(str(each.locate())) for each in listed if each.match(f"share/opadpo/{FOLDER}/*.ipynb")]
+        installed = [Path(str(each.locate())) for each in listed if each.match(f"{SHARED}/*.ipynb")]
         found = [path for path in installed if path.is_file()]
     if not found:
         raise DependencyMissing(
@@ -48,11 +53,17 @@ def copy_into(root: Path) -> tuple[Path, list[str]]:
     """Copies of the notebooks in a workspace, whose parameters name that workspace: (their folder, those made now).
 
     A copy that is there is never overwritten: it is its user's.
+
+    Raises:
+        DependencyMissing: if the installation left them out.
+        WorkspaceError: if the folder cannot be made or written to.
+        DiskFull: if there is no room.
     """
     folder = root / FOLDER
     made = []
-    with disk_errors(folder):
+    with folder_errors(folder):
         folder.mkdir(exist_ok=True)
+    with disk_errors(folder):
         for path in shipped():
             if (folder / path.name).exists():
                 continue

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from opadpo.images import data_uri, open_rgb
+from opadpo.manifest import in_words
 from opadpo.records import PreferenceExample, Revision, Rollout, WeightSpan
 from opadpo.steps.result import StepResult
 from opadpo.steps.status import WorkspaceStatus
@@ -105,7 +106,7 @@ def _(record: WorkspaceStatus) -> Html:
         (
             each.state,
             each.artefact,
-            ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in _told(each.counts)),
+            ", ".join(_told(each.counts)),
             each.reasons,
         )
         for each in record.artefacts
@@ -166,9 +167,10 @@ def _templates() -> Any:
     return environment.get_template("pieces.html.j2").module
 
 
-def _told(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Counts worth telling."""
-    return [(name.replace("/", ": "), number) for name, number in counts.items() if number and "dropped/" not in name]
+def _told(counts: Mapping[str, int]) -> list[str]:
+    """Counts worth telling, in words."""
+    shown = {name: number for name, number in counts.items() if number and "dropped/" not in name}
+    return [in_words(name.replace("/", ": "), number) for name, number in shown.items()]
 
 
 def _weighted(text: str, spans: Sequence[WeightSpan]) -> Iterator[tuple[str, int, str]]:

@@ -119,7 +119,10 @@ def open_or_make(root: Path | str, recipe: str | None = None, settings: Sequence
         WorkspaceError: if there is none and no recipe to make one with, or if it was made with another recipe or
             other settings.
         RecipeError: if the recipe has mistakes.
+        UserError: if there is no such recipe, or the settings are not a list of texts.
     """
+    if isinstance(settings, str) or not all(isinstance(setting, str) for setting in settings):
+        raise UserError("The settings are not a list of texts", seen=settings, remedy='write ["section.key=value"]')
     root = Path(root).expanduser()
     if not (root / RECIPE_FILE).exists() and recipe is not None:
         return Workspace.create(root, preset_text(recipe), list(settings))

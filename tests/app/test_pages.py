@@ -65,6 +65,9 @@ def test_counts_of_nothing_and_parts_of_counts_are_left_out():
     assert holds({"rows": 1200, "resumed_from": 0, "by_expert": 3, "dropped/empty_response": 3}) == (
         "1,200 rows, 3 by expert"
     )
+    assert holds({"updates": 60, "resumed_from": 40, "reference_reused": 2520}) == (
+        "60 updates, continued from update 40, 2,520 rows of the reference reused"
+    )
 
 
 def test_it_says_how_people_judged_the_expert(tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 from run_notebooks import read, source_digest
 
 from opadpo.display.shipped import OWN_WORKSPACE, PARAMETERS, copy_into, shipped, with_parameters
-from opadpo.errors import WorkspaceError
+from opadpo.errors import UserError, WorkspaceError
 from opadpo.steps.catching_up import open_or_make
 
 NAMES = [path.name for path in shipped()]
@@ -63,3 +63,5 @@ def test_a_workspace_of_another_recipe_or_size_is_told(tmp_path: Path) -> None:
         open_or_make(tmp_path / "ws", "llava-1.5-7b")
     with pytest.raises(WorkspaceError, match=r"prepare.subset_size is 24, asked for 25"):
         open_or_make(tmp_path / "ws", "toy", ["prepare.subset_size=25"])
+    with pytest.raises(UserError, match=r"list of texts[\s\S]*prepare.subset_size=24"):
+        open_or_make(tmp_path / "ws", "toy", "prepare.subset_size=24")

@@ -78,7 +78,7 @@ def test_an_interrupted_training_is_told_and_goes_on_when_the_cell_is_run_again(
         assert 2 <= step_of(newest) == lines.read_text().count("\n") < 60
         again = shown(client, cells[place])
         assert "Traceback" not in again
-        assert f"{step_of(newest)} resumed from" in again
+        assert f"continued from update {step_of(newest)}" in again
         assert [json.loads(line)["step"] for line in lines.read_text().splitlines()] == list(range(1, 61))
     finally:
         client.stop_channels()
