@@ -16,8 +16,9 @@ from opadpo.processes.signals import Stopped, heeding, pass_on
 from opadpo.progress import SilentProgress
 from opadpo.steps.train import train
 from opadpo.training.checkpoints import newest_complete, step_of
+from opadpo.training.reporting import Reporter
 
-LONG = {"max_steps": 24, "epochs": 40, "save_steps": 1000, "logging_steps": 1}
+LONG = {"max_steps": 60, "epochs": 40, "save_steps": 1000, "logging_steps": 1}
 WORKERS = """
 import sys
 from opadpo.cli.entry import main
@@ -61,11 +62,11 @@ def stopped(child, workspace, name, send, *, after=3):
     return child.returncode, said
 
 
-def check_stopped_at_its_last_update(workspace, name):
+def check_stopped_at_its_last_update(workspace, name, of=LONG["max_steps"]):
     lines = updates(workspace, name)
     newest = newest_complete(workspace.run(name))
     assert newest is not None
-    assert step_of(newest) == len(lines) == lines[-1]["step"] < LONG["max_steps"]
+    assert step_of(newest) == len(lines) == lines[-1]["step"] < of
     return len(lines)
 
 
@@ -95,13 +96,13 @@ def test_a_signal_to_the_group_ends_a_run_after_its_update(trainable):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "to_group"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
 def test_two_processes_stop_after_the_same_update(trainable, number, to_group):
-    workspace = trainable.open(*settings(micro_batch_size=1, max_steps=10), "train.processes=2")
+    workspace = trainable.open(*settings(micro_batch_size=1, max_steps=400), "train.processes=2")
     name = f"two-{number.name.lower()}"
     child = started(["-m", "opadpo"], workspace, name)
     send = (lambda c: os.killpg(c.pid, number)) if to_group else (lambda c: c.send_signal(number))
     status, said = stopped(child, workspace, name, send, after=2)
     assert (status, "Traceback" in said) == (128 + number, False), said
-    done = check_stopped_at_its_last_update(workspace, name)
+    done = check_stopped_at_its_last_update(workspace, name, of=400)
     assert f"Training stopped after update {done}, with a checkpoint." in said
 
 
@@ -122,22 +123,21 @@ def test_a_second_signal_ends_at_once(trainable):
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_a_notebook_leaves_a_checkpoint_and_a_message(trainable):
+def test_ctrl_c_in_a_notebook_leaves_a_checkpoint_and_a_message(trainable, monkeypatch):
     workspace = trainable.open(*settings())
-    lines = workspace.run("cell") / "metrics.jsonl"
+    counted = Reporter.on_step_end
 
-    def press():
-        while not (lines.exists() and lines.read_text().count("\n") >= 2):
-            time.sleep(0.005)
-        os.kill(os.getpid(), signal.SIGINT)
+    def press(self, args, state, control, **more):
+        counted(self, args, state, control, **more)
+        if state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
 
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    thread = threading.Thread(target=press)
-    thread.start()
+    monkeypatch.setattr(Reporter, "on_step_end", press)
     progress = SilentProgress()
     with pytest.raises(KeyboardInterrupt, match=r"stopped after update \d+, with a checkpoint; run it again"):
         train(workspace, "opadpo", name="cell", progress=progress)
-    thread.join()
+    monkeypatch.undo()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert "SIGINT: training stops after this update, with a checkpoint; once more stops at once." in progress.messages
     done = check_stopped_at_its_last_update(workspace, "cell")
