@@ -73,12 +73,17 @@ def router(jobs: Jobs, refresher: Refresher) -> APIRouter:
     """The routes of a workspace's jobs."""
     api = APIRouter(prefix="/api/jobs")
     shown = views.Views(jobs, refresher.trouble)
-    submitting = Submitting(jobs)
     estimates = Estimates()
+    _starting(api, jobs, estimates)  # first: /form would be taken for a job's id
+    _reading(api, jobs, shown, estimates)
+    _logs(api, jobs)
+    _changing(api, jobs, shown)
+    return api
 
-    @api.get("")
-    def listing(filters: Annotated[Filters, Query()], me: Reader) -> Listing:
-        return shown.listing(filters, admin=me.role == "admin")
+
+def _starting(api: APIRouter, jobs: Jobs, estimates: Estimates) -> None:
+    """A new job: the form, what it means, and its start."""
+    submitting = Submitting(jobs)
 
     @api.get("/form")
     def form(
@@ -100,6 +105,19 @@ def router(jobs: Jobs, refresher: Refresher) -> APIRouter:
             return Estimate(state="failed", what="There is no estimate until the form is right.")
         return _estimate(estimates.ask(recipe, body.step), here=_is_here(jobs, body.target))
 
+    @api.post("")
+    def submit(body: Entered, me: Admin) -> dict[str, str]:
+        request = submitting.request(body)
+        return {"job_id": jobs.submit(request, by=me.name, cloned_from=body.cloned_from).job_id}
+
+
+def _reading(api: APIRouter, jobs: Jobs, shown: views.Views, estimates: Estimates) -> None:
+    """Jobs for everybody who is signed in."""
+
+    @api.get("")
+    def listing(filters: Annotated[Filters, Query()], me: Reader) -> Listing:
+        return shown.listing(filters, admin=me.role == "admin")
+
     @api.get("/curves")
     def compared(
         job: Annotated[list[Name], Query(max_length=MAX_COMPARED)],
@@ -107,11 +125,6 @@ def router(jobs: Jobs, refresher: Refresher) -> APIRouter:
         points: Annotated[int, Query(ge=10, le=2000)] = POINTS,
     ) -> dict[str, Points]:
         return {one: _curves(jobs, one, key, None, points) for one in job}
-
-    @api.post("")
-    def submit(body: Entered, me: Admin) -> dict[str, str]:
-        request = submitting.request(body)
-        return {"job_id": jobs.submit(request, by=me.name, cloned_from=body.cloned_from).job_id}
 
     @api.get("/{job_id}")
     def job(job_id: Name, me: Reader) -> Detail:
@@ -134,6 +147,10 @@ def router(jobs: Jobs, refresher: Refresher) -> APIRouter:
     def needed(job_id: Name) -> Estimate:
         return _needed(jobs, estimates, job_id)
 
+
+def _logs(api: APIRouter, jobs: Jobs) -> None:
+    """A job's log, whole or searched."""
+
     @api.get("/{job_id}/log")
     def download(job_id: Name) -> StreamingResponse:
         found = jobs.get(job_id)
@@ -153,6 +170,10 @@ def router(jobs: Jobs, refresher: Refresher) -> APIRouter:
         found = logs.search(path, text, FOUND_LINES) if path.exists() else []
         return {"lines": [LogLine(number=number, text=line) for number, line in found]}
 
+
+def _changing(api: APIRouter, jobs: Jobs, shown: views.Views) -> None:
+    """What an admin does to a job."""
+
     @api.post("/{job_id}/cancel")
     def cancel(job_id: Name, me: Admin) -> Detail:
         return shown.detail(jobs.cancel(job_id, by=me.name), admin=True)
@@ -169,8 +190,6 @@ def router(jobs: Jobs, refresher: Refresher) -> APIRouter:
             raise NotFound("The job has no such alarm", seen=body.alarm)
         views.mute(folder, body.alarm)
         return {}
-
-    return api
 
 
 def _curves(jobs: Jobs, job_id: str, keys: list[str], run: str | None, points: int) -> Points:
