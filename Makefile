@@ -83,7 +83,7 @@ lock: ## make requirements.lock from pyproject.toml again; UPGRADE=1 takes the n
 	{ echo "# Every package of the environment, pinned; \`make lock\` made this from pyproject.toml with"; \
 	  echo "# $(PIP_TOOLS) on Python 3.11 and the extras azure, dev, keyring, notebooks and postgres. Do not edit."; \
 	  echo "# The libraries that a CUDA build of torch asks for are left to pip: a CPU build has none."; \
-	  sed -E -e '/^(nvidia-|cuda-|triton==)/d' -e 's/^([^ ]+==[^ +]+)\+[^ ]+/\1/' -e '/^(#.*)?$$/d' \
+	  sed -E -e '/^nvidia-ml-py==/!{/^(nvidia-|cuda-|triton==)/d}' -e 's/^([^ ]+==[^ +]+)\+[^ ]+/\1/' -e '/^(#.*)?$$/d' \
 	    build/lock/requirements.txt; } > build/lock/requirements.lock
 	mv build/lock/requirements.lock requirements.lock
 

@@ -1,7 +1,6 @@
 """The GPUs of this machine."""
 
 import os
-import subprocess
 from functools import cache
 
 CPU = "cpu"
@@ -31,10 +30,8 @@ def gpus_here() -> list[int]:
 
 @cache
 def _gpus_there() -> tuple[int, ...]:
-    try:
-        import pynvml
-    except ModuleNotFoundError:
-        return _gpus_of_the_driver()
+    import pynvml
+
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -43,13 +40,3 @@ def _gpus_there() -> tuple[int, ...]:
         return tuple(range(pynvml.nvmlDeviceGetCount()))
     finally:
         pynvml.nvmlShutdown()
-
-
-def _gpus_of_the_driver() -> tuple[int, ...]:
-    """The same from the driver's own program, where its library has no binding here."""
-    question = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    try:
-        told = subprocess.run(question, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(int(line) for line in told.split() if line.isdigit())

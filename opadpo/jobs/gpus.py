@@ -30,10 +30,8 @@ class GpuMeter:
 
 
 def _handles(indexes: Sequence[int]) -> dict[int, Any]:
-    try:
-        import pynvml
-    except ModuleNotFoundError:
-        return {}
+    import pynvml
+
     try:
         pynvml.nvmlInit()
         there = range(pynvml.nvmlDeviceGetCount())
