@@ -27,6 +27,24 @@ from opadpo.recipe.jobs import TargetSection
 from opadpo.workspace import Workspace
 
 QUIET = SilentProgress()
+TRAINS = """
+import json, pathlib, shutil, sys, time
+run = pathlib.Path(sys.argv[1], "runs/opa")
+kept = sorted(int(path.parent.name[11:]) for path in run.glob("checkpoint-*/complete.json"))
+at = kept[-1] if kept else 0
+end = at + 4 if at else 10**6
+print("from", at)
+run.mkdir(parents=True, exist_ok=True)
+(run / "plan.json").write_text(json.dumps({"key": "a"}))
+while at < end:
+    time.sleep(0.1)
+    at += 2
+    (run / f"checkpoint-{at}").mkdir()
+    (run / f"checkpoint-{at}/state").write_text(f"a {at}")
+    (run / f"checkpoint-{at}/complete.json").write_text("{}")
+    shutil.rmtree(run / f"checkpoint-{at - 4}", ignore_errors=True)
+"""
+"""A training that goes on from its newest checkpoint; the first time it has no end."""
 
 
 @pytest.fixture
@@ -134,6 +152,27 @@ def test_a_result_that_was_not_fetched_is_not_replaced(mirror: Mirror, sshd: Ssh
         mirror.push(["adapters/opa"], QUIET)
     (job.folder / "fetched").touch()
     assert mirror.push(["adapters/opa"], QUIET)
+
+
+@pytest.mark.slow
+def test_checkpoints_come_while_it_runs_and_are_enough_to_go_on(workspace: Workspace, sshd: SshServer) -> None:
+    trains = [*python(TRAINS), "{workspace}"]
+    job = JobByHand(workspace, far(sshd, checkpoints=True), trains, runs=["opa"]).submit()
+    run = workspace.run("opa")
+    job.until(lambda: bool(checkpoints(run)))
+    assert job.job.state == "running"
+    assert job.job.attempt.pid is not None
+    os.kill(job.job.attempt.pid, 9)
+    job.until_state("lost")
+    # The machine comes back with an empty disk: what is here goes up.
+    for there in (sshd.home / "opadpo-workspaces").glob("work-space-*"):
+        shutil.rmtree(there)
+    newest = max(int(name[11:]) for name in checkpoints(run))
+    job.again().until_state("succeeded")
+    assert job.printed == f"from {newest}\n"
+    assert job.target.fetch(job.job, job.folder, QUIET) == ["runs/opa"]
+    assert set(checkpoints(run)) == {f"checkpoint-{newest + more}" for more in (2, 4)}
+    assert not (workspace.root / ".before").exists()
 
 
 def test_a_copy_that_broke_off_goes_on(machine: OverSsh, sshd: SshServer, tmp_path: Path) -> None:
