@@ -61,7 +61,7 @@ format: setup ## let ruff rewrite what it can
 docs: pages ## build the site into site/, with every link checked; then open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-pages: setup ## write the pages that are made from the code (docs/recipes.md, parts of docs/reviewing.md)
+pages: setup ## write the pages that are made from the code (docs/recipes.md, parts of docs/reviewing.md, jobs.md, comparing.md)
 	$(BIN)/python -m opadpo.recipe.docs > docs/recipes.md.new
 	mv docs/recipes.md.new docs/recipes.md
 	$(BIN)/python -m app.docs

@@ -1,4 +1,4 @@
-"""The parts of docs/reviewing.md that are made from the desk's own tables: `python -m app.docs` writes them anew."""
+"""The parts of the docs that are made from the desk's own tables: `python -m app.docs` writes them anew."""
 
 import json
 import re
@@ -7,7 +7,9 @@ from typing import Any
 
 from app.theme import ASSETS
 
-PAGE = Path(__file__).parents[1] / "docs" / "reviewing.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = {"reviewing.md": "review", "jobs.md": "train", "comparing.md": "compare"}
+"""Documents with generated parts, and the page of the app that each tells of."""
 NAMES = {
     "ArrowDown": "↓", "ArrowUp": "↑", "ArrowLeft": "←", "ArrowRight": "→", "Escape": "Esc", "-": "−",
 }  # fmt: skip
@@ -19,15 +21,21 @@ def table(name: str) -> Any:
     return json.loads((ASSETS / "desk" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def page(text: str) -> str:
-    """`text` with every generated part made from the tables as they are now."""
-    parts = {"keys": keys, "scores": scores, "errors": errors, "rules": rules, "reasons": reasons}
+def keys_of(page: str) -> list[dict[str, Any]]:
+    """The keys that act on a page of the app, those of all pages last."""
+    tables = table("keys")
+    return tables[page] + tables["everywhere"]
+
+
+def document(text: str, page: str) -> str:
+    """`text`, which tells of `page` of the app, with every generated part made from the tables as they are now."""
+    parts = {"keys": lambda: keys(page), "scores": scores, "errors": errors, "rules": rules, "reasons": reasons}
     return PART.sub(lambda match: f"{match[1]}\n{parts[match[2]]()}\n\n{match[3]}", text)
 
 
-def keys() -> str:
-    """The keys in one table per group."""
-    entries = table("keys")
+def keys(page: str) -> str:
+    """The keys of a page in one table per group."""
+    entries = keys_of(page)
     groups = dict.fromkeys(entry["group"] for entry in entries)
     return "\n\n".join(
         _table((group, "Key"), [(e["label"], _caps(e)) for e in entries if e["group"] == group]) for group in groups
@@ -70,4 +78,6 @@ def _cap(key: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, page in PAGES.items():
+        path = DOCS / name
+        path.write_text(document(path.read_text(encoding="utf-8"), page), encoding="utf-8")

@@ -20,7 +20,7 @@ from opadpo.text.worddiff import word_diff
 
 pytestmark = pytest.mark.browser
 
-TABLE = docs.table("keys")
+TABLE = docs.keys_of("review")
 
 
 @pytest.fixture
@@ -447,11 +447,6 @@ def test_the_desks_files_are_kept_by_the_browser_until_they_change(page: Page):
     assert "immutable" in answer.headers["cache-control"]
     assert "javascript" in answer.headers["content-type"]
     assert page.request.get("/assets/000000000000/main.js").status == 404
-
-
-def test_the_page_on_reviewing_is_up_to_date():
-    text = docs.PAGE.read_text(encoding="utf-8")
-    assert docs.page(text) == text, "run `make pages`"
 
 
 def test_people_who_decided_differently_are_a_queue_of_their_own(page: Page, desk):

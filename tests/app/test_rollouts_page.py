@@ -141,6 +141,8 @@ def test_keys(page: Page, desk):
     expect(drawer).to_be_hidden()
     expect(cards.nth(1)).to_be_focused()
     assert "record" not in query(page)
+    page.keyboard.press("l")
+    expect(page.locator(".d-toast")).to_contain_text(re.compile("copied|/rollouts.sort=sampled"))
     page.keyboard.press("v")
     expect(page.get_by_role("row")).to_have_count(len(names) + 1)
     page.keyboard.press("/")

@@ -216,7 +216,7 @@ def test_the_log_is_searched_and_holds_only_so_much(page: Page, world: World):
     expect(log).to_contain_text("more 3999")
     assert log.evaluate(at_end)
     assert page.locator(".t-log > span").count() <= 2001
-    page.keyboard.press("l")
+    page.keyboard.press("g")
     page.keyboard.type("LINE 12345")
     found = page.get_by_role("region", name="Lines found")
     expect(found).to_contain_text("12,346  line 12345 of it")
@@ -247,6 +247,8 @@ def test_filters_search_and_keys_are_in_the_address(page: Page):
     expect(page.locator(".t-none")).to_contain_text("No job matches")
     page.get_by_role("button", name="Clear filters").click()
     page.locator(".t-body").focus()
+    page.keyboard.press("l")
+    expect(page.locator(".d-toast")).to_contain_text(re.compile("copied|/train.job="))
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("Clone with changes")
 

@@ -1,11 +1,12 @@
 // What a reviewer does to single sentences: every change goes through here, can be taken back, and is saved.
 
+import { Page } from "./page.js";
 import { added, become, counterpart, modelText, problem, same, setScore, setText, toggleDeleted } from "./sentences.js";
 
 const STEPS = 100;
 
 /** The part of the desk that works on `sentences`, of which one is `current` and may be open for `editing`. */
-export class SentenceActions {
+export class SentenceActions extends Page {
   sentences = [];
   current = null;
   editing = false;

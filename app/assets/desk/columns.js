@@ -15,7 +15,7 @@ export class Stage {
     this.where = h("span", { class: "d-num d-muted" });
     this.back = button("Previous record", () => page.go(this.record?.previous), { name: "left", quiet: true, bare: true, title: "Previous record (K)" });
     this.forward = button("Next record", () => page.go(this.record?.next), { name: "right", quiet: true, bare: true, title: "Next record (J)" });
-    const link = button("Copy a link to this record", () => page.copyLink(), { name: "link", quiet: true, bare: true, title: "Copy a link (C)" });
+    const link = button("Copy a link to this record", () => page.copyLink(), { name: "link", quiet: true, bare: true, title: "Copy a link (L)" });
     this.objects = h("div", { class: "c-objects", tabindex: "0", role: "region", "aria-label": "Objects" });
     this.columns = h("div", { class: "c-columns", tabindex: "0", role: "region", "aria-label": "Captions" });
     this.node = h(

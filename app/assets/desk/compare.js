@@ -1,64 +1,34 @@
 // The comparing page: captions of several models side by side, or two of them without names. Its address holds its state.
 
-import { Pictures, Trouble } from "./api.js";
+import { Pictures } from "./api.js";
 import { Asking } from "./asking.js";
 import { resultsCard } from "./ballots.js";
 import { Stage } from "./columns.js";
 import * as api from "./comparing.js";
 import { button, h, icon, number } from "./dom.js";
 import { Figures, tradeOff } from "./figures.js";
-import { Keys } from "./keys.js";
-import { Notes, copyLink } from "./notes.js";
-import { shortcuts } from "./overlay.js";
+import { Page, mounted } from "./page.js";
 import { PAGE, Ranking } from "./ranking.js";
 import { lookOf, named } from "./series.js";
 import { Voting } from "./voting.js";
 
 const MOST = 8;
-const KEYS = [
-  { group: "Records", action: "nextCard", keys: ["j", "ArrowRight"], label: "Next" },
-  { group: "Records", action: "previousCard", keys: ["k", "ArrowLeft"], label: "Previous" },
-  { group: "Records", action: "search", keys: ["/"], label: "Search" },
-  { group: "Records", action: "copyLink", keys: ["c"], label: "Copy a link" },
-  { group: "Records", action: "leave", keys: ["Escape"], label: "Leave the text", typing: true },
-  { group: "Blind A/B", action: "voteLeft", keys: ["1"], label: "A is better" },
-  { group: "Blind A/B", action: "voteRight", keys: ["2"], label: "B is better" },
-  { group: "Blind A/B", action: "voteTie", keys: ["t"], label: "Tie" },
-  { group: "Blind A/B", action: "voteBothBad", keys: ["b"], label: "Both bad" },
-  { group: "Blind A/B", action: "writeNote", keys: ["n"], label: "Note" },
-  { group: "Blind A/B", action: "onward", keys: ["Enter"], label: "Next without a vote" },
-  { group: "Blind A/B", action: "takeBack", keys: ["u"], label: "Take back" },
-  { group: "View", action: "askNow", keys: ["a"], label: "Ask about an image of yours" },
-  { group: "View", action: "flipMode", keys: ["v"], label: "Read or blind A/B" },
-  { group: "View", action: "flipDiff", keys: ["d"], label: "Differences" },
-  { group: "View", action: "zoomIn", keys: ["+", "="], label: "Zoom in" },
-  { group: "View", action: "zoomOut", keys: ["-"], label: "Zoom out" },
-  { group: "View", action: "zoomFit", keys: ["0"], label: "Fit the image" },
-  { group: "View", action: "theme", keys: ["m"], label: "Light or dark" },
-  { group: "View", action: "shortcuts", keys: ["?"], label: "This list" },
-];
-
 /** Put the page into an element whose `data-workspace` names the workspace. */
-export async function mount(element) {
-  const page = new Compare(element);
-  await page.begin();
-  return page;
-}
+export const mount = (element) => mounted(Compare, "compare", element);
 
-class Compare {
-  constructor(element) {
-    this.workspace = element.dataset.workspace;
+class Compare extends Page {
+  constructor(element, table) {
+    super(element, table);
     this.pictures = new Pictures();
-    this.notes = new Notes();
     this.records = new Map();
     this.state = { models: [] };
     this.figures = new Figures();
     this.stage = new Stage(this);
     this.ranking = new Ranking(this);
+    this.input = this.ranking.input;
     this.voting = new Voting(this);
     this.asking = new Asking(this);
-    this.keys = new Keys(element, KEYS, (action, key, event) => this.act(action, key, event));
-    element.replaceChildren(this.build());
+    this.build();
   }
 
   build() {
@@ -76,12 +46,10 @@ class Compare {
     this.alert = h("p", { class: "c-alert", hidden: true });
     this.plot = h("div", { class: "c-plotbox" });
     this.votes = h("section", { class: "c-card c-results", "aria-label": "Votes" });
-    this.blank = h("div", { class: "d-blank", hidden: true });
     this.side = h("div", { class: "c-aside" }, this.plot, this.votes, this.ranking.node);
     this.reading = h("div", { class: "c-grid2" }, this.stage.node, this.side);
     this.body = h("div", { class: "c-body" }, this.alert, this.figures.node, this.reading, this.voting.node, this.blank);
     this.root = h("div", { class: "d-root c-root" }, this.toolbar, this.body, this.notes.nodes);
-    return this.root;
   }
 
   async begin() {
@@ -93,21 +61,14 @@ class Compare {
     });
   }
 
-  /** Do something that asks the server; what goes wrong is said on the page. */
-  async attempt(act) {
-    try {
-      return await act();
-    } catch (trouble) {
-      if (!(trouble instanceof Trouble)) throw trouble;
-      this.empty(trouble.what, [trouble.seen, trouble.remedy].filter(Boolean).join(". "), "Try again", () => this.again());
-      return undefined;
-    }
+  trouble(trouble) {
+    this.empty(trouble.what, trouble.more, "Try again", () => this.again());
   }
 
   /** Begin anew, without the record that may be what cannot be shown. */
   again() {
     this.state.record = null;
-    this.follow();
+    this.locate();
     return this.begin();
   }
 
@@ -130,7 +91,7 @@ class Compare {
 
   controls() {
     const { set, models, blind, diff } = this.state;
-    this.follow();
+    this.locate();
     this.root.classList.toggle("is-blind", blind);
     this.modes.forEach((node, at) => node.setAttribute("aria-pressed", String(Boolean(at) === blind)));
     this.modes[1].disabled = this.all.length < 2;
@@ -159,11 +120,11 @@ class Compare {
     let chosen = models.includes(name) ? models.filter((other) => other !== name) : this.all.filter((other) => models.includes(other) || other === name);
     if (blind) {
       const pair = [api.referenceOf(models), api.targetOf(models)];
-      if (pair.includes(name)) return this.notes.toast("A vote is on two models: choose the other one first.");
+      if (pair.includes(name)) return this.toast("A vote is on two models: choose the other one first.");
       chosen = [pair[0], name];
     }
-    if (!chosen.length) return this.notes.toast("At least one model stays.");
-    if (chosen.length > MOST) return this.notes.toast(`At most ${MOST} models stand side by side.`);
+    if (!chosen.length) return this.toast("At least one model stays.");
+    if (chosen.length > MOST) return this.toast(`At most ${MOST} models stand side by side.`);
     if (blind) this.state.record = null;
     this.state.models = chosen;
     return this.attempt(() => this.refresh());
@@ -197,53 +158,53 @@ class Compare {
     return this.attempt(() => this.list(0, null));
   }
 
-  address(id) {
+  address(id = this.state.record) {
     return api.addressOf({ ...this.state, record: id });
   }
 
-  follow() {
-    if (this.state.set) window.history.replaceState(window.history.state, "", location.pathname + this.address(this.state.record));
+  locate() {
+    if (this.state.set) super.locate();
   }
 
   // -- figures ------------------------------------------------------------------------------------------------------
 
   /** Metrics at once; differences, which take thousands of resamples, when they are there; votes beside them. */
   async loadFigures() {
-    const ticket = (this.figuring = (this.figuring ?? 0) + 1);
+    const current = this.newest("figures");
     const { models } = this.state;
-    const told = (trouble) => this.notes.toast(trouble.what, true);
+    const told = (trouble) => this.toast(trouble.what, true);
     const counted = models.length > 1 ? api.results(this.state).catch(told) : null;
     const metrics = await api.metrics(this.state);
-    const current = () => ticket === this.figuring && !this.state.blind;
-    if (!current()) return;
+    const wanted = () => current() && !this.state.blind;
+    if (!wanted()) return;
     this.figures.paint(metrics, models, this.all, null);
     this.plot.replaceChildren(tradeOff(metrics, models, this.all) ?? "");
     const votes = await counted;
-    this.votes.hidden = !votes || !current();
+    this.votes.hidden = !votes || !wanted();
     if (votes) this.votes.replaceChildren(h("div", { class: "c-head" }, h("h2", { class: "d-grow" }, "Blind A/B"), button("Vote", () => this.switchMode(true), { small: true })), ...resultsCard(votes, this.all));
     const differences = await api.differences(this.state).catch(told);
-    if (differences && current()) this.figures.paint(metrics, models, this.all, differences);
+    if (differences && wanted()) this.figures.paint(metrics, models, this.all, differences);
   }
 
   // -- list and record ----------------------------------------------------------------------------------------------
 
   /** Fetch the page of the list that begins at `offset`, and open a record: `open`, or the first. */
   async list(offset, open) {
-    const ticket = (this.listing = (this.listing ?? 0) + 1);
+    const current = this.newest("list");
     const found = await api.find(this.state, offset, PAGE);
-    if (ticket !== this.listing) return;
+    if (!current()) return;
     this.found = found;
     this.ranking.paint(found, this.state.set, open);
     this.warn(found);
-    document.title = `Compare, ${this.state.set} - ${this.workspace}`;
+    this.entitle(`Compare, ${this.state.set}`);
     this.blank.hidden = true;
     this.stage.node.hidden = !found.items.length && !open;
     if (open) await this.go(open);
     else if (found.items.length) await this.go(found.items[0].prompt_id);
     else {
       this.state.record = null;
-      this.follow();
-      this.notes.say("No record matches.");
+      this.locate();
+      this.say("No record matches.");
     }
   }
 
@@ -267,24 +228,24 @@ class Compare {
   async go(id) {
     if (!id) return;
     this.state.record = id;
-    this.follow();
+    this.locate();
     this.ranking.mark(id);
-    const ticket = (this.opening = (this.opening ?? 0) + 1);
+    const current = this.newest("record");
     await this.attempt(async () => {
       const record = await this.record(id);
-      if (ticket !== this.opening) return;
+      if (!current()) return;
       this.stage.paint(record, this.pictures.get(record.image), this.all, this.state.diff);
       this.stage.node.hidden = false;
-      this.notes.say(record.position ? `Record ${number(record.position)} of ${number(record.total)}` : "This record does not match.");
+      this.say(record.position ? `Record ${number(record.position)} of ${number(record.total)}` : "This record does not match.");
       this.prefetch(record);
       if (record.position && !this.ranking.names.includes(id)) await this.page(Math.floor((record.position - 1) / PAGE) * PAGE, id);
     });
   }
 
   async page(offset, id) {
-    const ticket = (this.listing = (this.listing ?? 0) + 1);
+    const current = this.newest("list");
     const found = await api.find(this.state, offset, PAGE);
-    if (ticket !== this.listing) return;
+    if (!current()) return;
     this.found = found;
     this.ranking.paint(found, this.state.set, id);
   }
@@ -322,65 +283,29 @@ class Compare {
   }
 
   search() {
-    if (this.state.blind) return false;
-    this.ranking.input.focus();
-    return this.ranking.input.select();
+    return this.state.blind ? false : super.search();
   }
 
   flipDiff() {
     if (this.state.blind || !this.stage.record) return;
     this.state.diff = !this.state.diff;
     this.diff.setAttribute("aria-checked", String(this.state.diff));
-    this.follow();
+    this.locate();
     this.stage.captions(this.state.diff);
-  }
-
-  copyLink() {
-    return copyLink(this.address(this.state.record), this.notes);
-  }
-
-  leave(event) {
-    if (event.target.matches?.("input")) event.target.blur();
   }
 
   get zoom() {
     return (this.state.blind ? this.voting.booth : this.stage).zoom;
   }
 
-  zoomIn() {
-    this.zoom.by(1.25);
+  /** Voting has keys of its own, which act while it is on the page. */
+  does(action, event) {
+    if (this[action]) return super.does(action, event);
+    return this.state.blind && this.voting[action](event);
   }
 
-  zoomOut() {
-    this.zoom.by(1 / 1.25);
-  }
-
-  zoomFit() {
-    this.zoom.fit();
-  }
-
-  theme() {
-    document.querySelector("[data-theme-switch]")?.click();
-  }
-
-  shortcuts() {
-    shortcuts(this.root, this.keys);
-  }
-
-  /** Do what a key asks for; false leaves the key to the browser. */
-  act(action, key, event) {
-    if (this.root.querySelector("dialog[open]") && action !== "shortcuts") return false;
-    if (key === "Enter" && event.target.closest?.("a, button, select, summary")) return false;
-    if (/^Arrow/.test(key) && event.target.closest?.("[role=region], [role=switch], select")) return false;
-    const own = typeof this[action] === "function";
-    if (!own && !this.state.blind) return false;
-    return (own ? this[action](event) : this.voting[action](event)) === false ? false : undefined;
-  }
-
-  empty(title, text, label, action) {
+  empty(...said) {
     for (const node of [this.reading, this.voting.node, this.figures.node, this.alert]) node.hidden = true;
-    this.blank.replaceChildren(h("h2", {}, title), text && h("p", {}, text), label ? h("div", {}, button(label, action)) : "");
-    this.blank.hidden = false;
-    this.notes.say(title);
+    super.empty(...said);
   }
 }

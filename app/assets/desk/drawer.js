@@ -18,7 +18,7 @@ export class Drawer {
     this.forward = button("Next record", () => page.go(this.record?.next), { name: "right", title: "Next record", ...bare });
     const head = h(
       "header", {}, this.name,
-      button("Copy a link to this record", () => page.copyLink(), { name: "link", title: "Copy a link (C)", ...bare }),
+      button("Copy a link to this record", () => page.copyLink(), { name: "link", title: "Copy a link (L)", ...bare }),
       this.back, this.forward,
       button("Close", () => page.close(), { name: "x", title: "Close (Esc)", ...bare }),
     );

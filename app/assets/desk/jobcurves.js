@@ -117,7 +117,7 @@ export class Curves {
           const chosen = box.checked ? [...state.compare, job.job_id] : state.compare.filter((id) => id !== job.job_id);
           if (chosen.length > MOST) {
             box.checked = false;
-            return this.page.notes.toast(`At most ${MOST} jobs stand beside this one.`);
+            return this.page.toast(`At most ${MOST} jobs stand beside this one.`);
           }
           return this.page.compareWith(chosen);
         } } });

@@ -49,10 +49,10 @@ export class Facts {
   async copyCommand() {
     try {
       await navigator.clipboard.writeText(this.page.job.command);
-      this.page.notes.toast("The command is copied.");
+      this.page.toast("The command is copied.");
     } catch {
       getSelection().selectAllChildren(this.command);
-      this.page.notes.toast("Press Ctrl+C: the browser does not let us copy it.");
+      this.page.toast("Press Ctrl+C: the browser does not let us copy it.");
     }
   }
 }

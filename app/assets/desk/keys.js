@@ -1,4 +1,4 @@
-// Keys: one table (keys.json), from which this page, its overlay and the docs are made.
+// Keys: one table (keys.json), from which the pages, their overlays and the docs are made.
 
 const SWITCH = "opadpo-single-keys";
 const NAMES = {
@@ -6,8 +6,11 @@ const NAMES = {
 };
 const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
 
-/** The table: [{group, action, keys, label, typing}]. */
-export const loadKeys = async () => (await fetch(new URL("keys.json", import.meta.url))).json();
+/** The keys of a page, those of all pages last: [{group, action, keys, label, typing, shown}]. */
+export async function loadKeys(page) {
+  const tables = await (await fetch(new URL("keys.json", import.meta.url))).json();
+  return [...tables[page], ...tables.everywhere];
+}
 
 /** Name of a pressed key as the table writes it: "j", "A" (with shift), "Ctrl+Enter", "Shift+ArrowLeft". */
 export function nameOf(event) {

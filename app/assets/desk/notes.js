@@ -27,14 +27,3 @@ export class Notes {
     setTimeout(() => node.remove(), alarm ? 8000 : 3000);
   }
 }
-
-/** Copy the link to this page with a query; where the browser does not let us, show it. */
-export async function copyLink(query, notes) {
-  const link = location.origin + location.pathname + query;
-  try {
-    await navigator.clipboard.writeText(link);
-    notes.toast("The link is copied.");
-  } catch {
-    notes.toast(link);
-  }
-}

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { SentenceActions } from "./actions.js";
 import { number, when } from "./dom.js";
-import { address, countOf, filtersOf } from "./filters.js";
+import { countOf, filtersOf } from "./filters.js";
 import { Panel, closeDialog, conflict, history } from "./overlay.js";
 import { counterpart, decided, merged, opened, outgoing, problem, same } from "./sentences.js";
 
@@ -13,13 +13,12 @@ const STATES = { accepted: "Accepted", rejected: "Rejected", flagged: "Flagged" 
 /** The part of the desk that works on the open `record`. */
 export class RecordActions extends SentenceActions {
   record = null;
-  ticket = 0;
 
   // -- which record -----------------------------------------------------------------------------------------------
 
   /** The next record of the queue, or what to do where there is none. */
   async first() {
-    await this.attempt(async () => {
+    await this.lead(async () => {
       const { record } = await api.next(null, this.filters);
       if (record) return this.enter(record);
       const found = await api.find(this.filters);
@@ -45,13 +44,13 @@ export class RecordActions extends SentenceActions {
   refilter(filters) {
     this.filters = filtersOf(filters);
     this.toolbar.paint(this.filters);
-    follow(null, this.filters);
+    this.locate({ query: this.address(null) });
     return this.first();
   }
 
   /** Show a record by its id. */
   async open(id) {
-    await this.attempt(async (current) => {
+    await this.lead(async (current) => {
       const record = await api.record(id, this.filters);
       if (!current()) return;
       this.enter(record);
@@ -60,19 +59,14 @@ export class RecordActions extends SentenceActions {
   }
 
   /** Do something that leads to another record; only the newest such attempt may change the page. */
-  async attempt(work, again) {
-    const ticket = ++this.ticket;
-    try {
-      return await work(() => ticket === this.ticket);
-    } catch (trouble) {
-      if (ticket === this.ticket || !(trouble instanceof api.Trouble)) this.trouble(trouble, again);
-      return null;
-    }
+  lead(work, again) {
+    const current = this.newest("record");
+    return this.attempt(() => work(current), (trouble) => current() && this.trouble(trouble, again));
   }
 
   /** Leave the open record and show another; then look ahead. */
   enter(record, upcoming) {
-    this.ticket += 1;
+    this.newest("record");
     this.leaveRecord();
     this.paint(record);
     this.ahead(record, upcoming);
@@ -113,7 +107,7 @@ export class RecordActions extends SentenceActions {
     this.rows.state(this.standing());
     this.foot.paint(record);
     this.name();
-    follow(record.rollout.rollout_id, this.filters);
+    this.locate();
     this.drafts.start(record, draft, () => ({ base_revision_id: this.base, sentences: outgoing(this.sentences), note: "" }));
     if (draft && draft.base_revision_id !== record.base_revision_id && record.current) this.disagree(record.current);
     if (this.current) this.rows.focus(this.current);
@@ -124,7 +118,7 @@ export class RecordActions extends SentenceActions {
     const { position, total } = this.record;
     const place = position == null ? "" : `, record ${number(position)} of ${number(total)}`;
     this.title.textContent = `Review${place}`;
-    document.title = `Review${place} - ${this.workspace}`;
+    this.entitle(`Review${place}`);
   }
 
   /** What was decided about the record so far, in a few words; empty if nothing was. */
@@ -151,7 +145,7 @@ export class RecordActions extends SentenceActions {
     if (!this.record || this.busy) return;
     const id = this.record.rollout.rollout_id;
     await this.drafts.flush();
-    await this.attempt(async () => {
+    await this.lead(async () => {
       const { record } = await api.next(id, this.filters, true);
       if (!record || record.rollout.rollout_id === id) return this.toast("Nothing else is left in this queue.");
       this.enter(record);
@@ -161,7 +155,7 @@ export class RecordActions extends SentenceActions {
 
   /** The end of the queue. */
   finished({ mine, mine_total }) {
-    this.ticket += 1;
+    this.newest("record");
     this.leaveRecord();
     const all = mine >= mine_total;
     const flagged = () => this.refilter(new URLSearchParams({ sort: "sampled", state: "flagged" }));
@@ -240,7 +234,7 @@ export class RecordActions extends SentenceActions {
   async undo() {
     if (this.steps.length) return this.stepBack();
     if (this.busy) return;
-    await this.attempt(async () => {
+    await this.lead(async () => {
       this.enter((await api.undo(this.filters)).record);
       this.toast("Your last decision is taken back.");
     });
@@ -273,7 +267,7 @@ export class RecordActions extends SentenceActions {
     if (!this.theirs) return false;
     const id = this.record.rollout.rollout_id;
     await this.drafts.hold();
-    return this.attempt(async () => {
+    return this.lead(async () => {
       await api.dropDraft(id);
       this.drafts.done();
       this.enter(await api.record(id, this.filters));
@@ -285,7 +279,7 @@ export class RecordActions extends SentenceActions {
   async keepMine() {
     const { theirs, record } = this;
     if (!theirs) return;
-    const revisions = await this.attempt(() => api.revisions(record.rollout.rollout_id));
+    const revisions = await this.lead(() => api.revisions(record.rollout.rollout_id));
     if (!revisions || this.theirs !== theirs) return;
     const base = revisions.find((revision) => revision.revision_id === this.base);
     this.finish();
@@ -315,7 +309,7 @@ export class RecordActions extends SentenceActions {
   async restore(item) {
     const id = this.record.rollout.rollout_id;
     await this.drafts.hold();
-    await this.attempt(async () => {
+    await this.lead(async () => {
       const body = { revision_id: item.revision_id, base_revision_id: this.record.base_revision_id };
       await api.restore(id, this.filters, body);
       await api.dropDraft(id);
@@ -325,9 +319,4 @@ export class RecordActions extends SentenceActions {
       this.toast(`The version of ${item.author} is in force again.`);
     });
   }
-}
-
-/** The address follows the record, so that a reload and a link lead back to it. */
-function follow(id, filters) {
-  window.history.replaceState(window.history.state, "", location.pathname + address(id, filters));
 }

@@ -7,9 +7,8 @@ import { Drawer } from "./drawer.js";
 import { SORT, address, countOf, filtersOf } from "./filters.js";
 import { noteForm } from "./foot.js";
 import { histograms } from "./histograms.js";
-import { Keys } from "./keys.js";
-import { Notes, copyLink } from "./notes.js";
-import { Panel, shortcuts } from "./overlay.js";
+import { Panel } from "./overlay.js";
+import { Page, mounted } from "./page.js";
 import { Rail } from "./rail.js";
 
 const SORTS = {
@@ -21,46 +20,22 @@ const PAGE = 48;
 const TYPING = 250;
 /** While a key is held down the drawer waits this long before it follows. */
 const HELD = 80;
-const KEYS = [
-  { group: "List", action: "nextCard", keys: ["j", "ArrowRight"], label: "Next record" },
-  { group: "List", action: "previousCard", keys: ["k", "ArrowLeft"], label: "Previous record" },
-  { group: "List", action: "rowDown", keys: ["ArrowDown"], label: "A row down" },
-  { group: "List", action: "rowUp", keys: ["ArrowUp"], label: "A row up" },
-  { group: "List", action: "nextPage", keys: ["]"], label: "Next page" },
-  { group: "List", action: "previousPage", keys: ["["], label: "Previous page" },
-  { group: "Record", action: "openCard", keys: ["Enter"], label: "Open" },
-  { group: "Record", action: "leave", keys: ["Escape"], label: "Close, or leave the text", typing: true },
-  { group: "Record", action: "review", keys: ["r"], label: "Review it" },
-  { group: "Record", action: "flag", keys: ["f"], label: "Flag it with a note" },
-  { group: "Record", action: "copyLink", keys: ["c"], label: "Copy a link" },
-  { group: "View", action: "search", keys: ["/"], label: "Search" },
-  { group: "View", action: "flipView", keys: ["v"], label: "Gallery or table" },
-  { group: "View", action: "theme", keys: ["m"], label: "Light or dark" },
-  { group: "View", action: "shortcuts", keys: ["?"], label: "This list" },
-];
-
 /** Put the page into an element whose `data-workspace` names the workspace. */
-export async function mount(element) {
-  const page = new Rollouts(element);
-  await page.begin();
-  return page;
-}
+export const mount = (element) => mounted(Rollouts, "rollouts", element);
 
-class Rollouts {
-  constructor(element) {
-    this.workspace = element.dataset.workspace;
+class Rollouts extends Page {
+  constructor(element, table) {
+    super(element, table);
     const query = new URLSearchParams(location.search);
     this.filters = filtersOf(query, USUAL);
     this.table = query.get("view") === "table";
     this.page = Math.max(0, (Number.parseInt(query.get("page"), 10) || 1) - 1);
     this.record = query.get("record");
     this.pictures = new api.Pictures();
-    this.notes = new Notes();
     this.rail = new Rail((filters) => this.refilter(filters));
     this.cards = new Cards((id) => this.open(id), (id) => this.address(id));
     this.drawer = new Drawer(this);
-    this.keys = new Keys(element, KEYS, (action, key, event) => this.act(action, key, event));
-    element.replaceChildren(this.build());
+    this.build();
   }
 
   build() {
@@ -78,14 +53,12 @@ class Rollouts {
       h("span", { class: "d-select-box" }, this.sort, icon("down")), h("div", { class: "d-seg", role: "group", "aria-label": "View" }, this.views),
     );
     this.hists = h("div", { class: "r-hists" });
-    this.blank = h("div", { class: "d-blank", hidden: true });
     this.back = button("Previous page", () => this.turn(this.page - 1), { name: "left", small: true, quiet: true });
     this.forward = button("Next page", () => this.turn(this.page + 1), { name: "right", small: true, quiet: true });
     this.where = h("span", { class: "d-num d-muted" });
     this.pager = h("nav", { class: "r-pager", "aria-label": "Pages" }, this.back, this.where, this.forward);
     this.center = h("section", { class: "r-center", "aria-label": "Rollouts" }, bar, this.hists, this.cards.node, this.blank, this.pager);
     this.root = h("div", { class: "d-root r-root" }, this.rail.node, this.center, this.drawer.node, this.notes.nodes);
-    return this.root;
   }
 
   async begin() {
@@ -98,25 +71,21 @@ class Rollouts {
 
   /** Fetch the page of records; what is shown stays until its successor is there. */
   async load() {
-    const ticket = (this.ticket = (this.ticket ?? 0) + 1);
+    const current = this.newest("list");
     this.controls();
     this.cards.node.setAttribute("aria-busy", "true");
-    try {
+    await this.attempt(async () => {
       const found = await api.find(this.filters, PAGE, this.page * PAGE);
-      if (ticket !== this.ticket) return undefined;
+      if (!current()) return undefined;
       if (found.total && !found.items.length) return this.turn(Math.ceil(found.total / PAGE) - 1);
-      this.paint(found);
-    } catch (trouble) {
-      if (!(trouble instanceof api.Trouble)) throw trouble;
-      if (ticket === this.ticket) this.trouble(trouble);
-    }
+      return this.paint(found);
+    }, (trouble) => current() && this.trouble(trouble));
     this.cards.node.removeAttribute("aria-busy");
-    return undefined;
   }
 
   /** Filters, search and order as they are asked for. */
   controls() {
-    this.follow();
+    this.locate();
     this.rail.paint(this.filters);
     if (this.input !== document.activeElement) this.input.value = this.filters.get("text") ?? "";
     this.sort.value = this.filters.get(SORT);
@@ -127,7 +96,7 @@ class Rollouts {
     const { total, all, items, facets } = found;
     const pages = Math.max(1, Math.ceil(total / PAGE));
     this.title.replaceChildren(sr("Rollouts: "), number(total), h("span", { class: "d-muted" }, ` of ${number(all)}`));
-    document.title = `Rollouts, ${number(total)} of ${number(all)} - ${this.workspace}`;
+    this.entitle(`Rollouts, ${number(total)} of ${number(all)}`);
     this.rail.paint(this.filters, facets);
     this.hists.replaceChildren(...histograms(found));
     this.cards.paint(items, this.table, this.record);
@@ -137,7 +106,7 @@ class Rollouts {
     this.show(total > 0);
     if (!all) this.empty("No rollouts yet", `Run  opadpo rollout ${this.workspace}`);
     else if (!total) this.nothing();
-    this.notes.say(`${number(total)} of ${number(all)} records, page ${number(this.page + 1)} of ${number(pages)}`);
+    this.say(`${number(total)} of ${number(all)} records, page ${number(this.page + 1)} of ${number(pages)}`);
   }
 
   show(some) {
@@ -158,10 +127,9 @@ class Rollouts {
     return this.refilter(new URLSearchParams({ sort: sort in SORTS ? sort : USUAL }));
   }
 
-  empty(title, text, label, action) {
-    this.blank.replaceChildren(h("h2", {}, title), text && h("p", {}, text), label ? h("div", {}, button(label, action)) : "");
+  empty(...said) {
     this.show(false);
-    this.notes.say(title);
+    super.empty(...said);
   }
 
   trouble(trouble) {
@@ -172,7 +140,7 @@ class Rollouts {
   refilter(filters) {
     this.filters = filtersOf(filters, USUAL);
     this.page = 0;
-    this.notes.toasts.replaceChildren();
+    this.notes.clear();
     const done = this.load();
     if (this.record) this.open(this.record, false);
     return done;
@@ -217,7 +185,7 @@ class Rollouts {
   view(table) {
     this.table = table;
     this.views.forEach((node, at) => node.setAttribute("aria-pressed", String(Boolean(at) === table)));
-    this.follow();
+    this.locate();
     if (this.found) this.cards.paint(this.found.items, table, this.record);
   }
 
@@ -230,22 +198,18 @@ class Rollouts {
   /** Open a record; the list turns to its page unless `turn` is false. */
   async open(id, turn = true) {
     this.record = id;
-    this.follow();
+    this.locate();
     this.cards.mark(id);
-    const ticket = (this.opening = (this.opening ?? 0) + 1);
-    try {
+    const current = this.newest("record");
+    await this.attempt(async () => {
       const record = await api.record(id, this.filters);
-      if (ticket !== this.opening) return;
-      const here = address(id, this.filters);
-      this.drawer.paint(record, this.pictures.get(record.prompt.image), `/review${here}`);
+      if (!current()) return;
+      this.drawer.paint(record, this.pictures.get(record.prompt.image), `/review${address(id, this.filters)}`);
       this.cards.mark(id);
-      this.notes.say(`Record ${number(record.position)} of ${number(record.total)} is open.`);
+      this.say(`Record ${number(record.position)} of ${number(record.total)} is open.`);
       const page = Math.floor((record.position - 1) / PAGE);
       if (turn && page !== this.page) await this.turn(page);
-    } catch (trouble) {
-      if (!(trouble instanceof api.Trouble)) throw trouble;
-      if (ticket === this.opening) this.drawer.fail(id, trouble);
-    }
+    }, (trouble) => current() && this.drawer.fail(id, trouble));
   }
 
   go(id) {
@@ -255,16 +219,12 @@ class Rollouts {
   close() {
     if (!this.drawer.open) return;
     const held = this.drawer.node.contains(document.activeElement) || document.activeElement === document.body;
-    this.opening += 1;
+    this.newest("record");
     this.record = null;
     this.drawer.close();
     this.cards.mark(null);
-    this.follow();
+    this.locate();
     if (held) this.cards.focus(Math.max(0, this.cards.place));
-  }
-
-  copyLink() {
-    return copyLink(this.address(this.record), this.notes);
   }
 
   /** Flag the open record with a note, where it is. What is written about it in a draft is not thrown away for that. */
@@ -283,13 +243,10 @@ class Rollouts {
   }
 
   async flagged({ rollout, base_revision_id }, note) {
-    try {
+    await this.attempt(async () => {
       await api.commit(rollout.rollout_id, this.filters, { base_revision_id, action: "flag", note, go_on: false });
-      this.notes.toast("Flagged.");
-    } catch (trouble) {
-      if (!(trouble instanceof api.Trouble)) throw trouble;
-      this.notes.toast(trouble.told, true);
-    }
+      this.toast("Flagged.");
+    }, (trouble) => this.toast(trouble.told, true));
     await Promise.all([this.load(), this.record && this.open(this.record, false)]);
   }
 
@@ -299,15 +256,11 @@ class Rollouts {
   }
 
   /** The query of this page with a record. */
-  address(id) {
+  address(id = this.record) {
     const query = new URLSearchParams(address(id, this.filters, USUAL));
     if (this.page) query.set("page", this.page + 1);
     if (this.table) query.set("view", "table");
     return query.size ? `?${query}` : "";
-  }
-
-  follow() {
-    window.history.replaceState(window.history.state, "", location.pathname + this.address(this.record));
   }
 
   // -- keys -------------------------------------------------------------------------------------------------------
@@ -347,8 +300,8 @@ class Rollouts {
     return this.move(this.table ? -1 : -this.cards.columns, event.repeat);
   }
 
-  openCard(event) {
-    if (event.target.closest?.("a, button, input, select, summary") || this.cards.place < 0) return false;
+  openCard() {
+    if (this.cards.place < 0) return false;
     return this.open(this.cards.links[this.cards.place].dataset.record, false);
   }
 
@@ -360,24 +313,9 @@ class Rollouts {
     if (this.drawer.open) this.close();
   }
 
-  search() {
-    this.input.focus();
-    this.input.select();
-  }
-
-  theme() {
-    document.querySelector("[data-theme-switch]")?.click();
-  }
-
-  shortcuts() {
-    shortcuts(this.root, this.keys);
-  }
-
-  /** Do what a key asks for; false leaves the key to the browser. */
-  act(action, key, event) {
-    if (this.root.querySelector("dialog[open]") && action !== "shortcuts") return false;
-    const elsewhere = event.target !== document.body && !this.cards.node.contains(event.target);
-    if (/^Arrow/.test(key) && elsewhere) return false;
-    return this[action](event) === false ? false : undefined;
+  /** Arrows go through the list, and only there. */
+  taken(key, target) {
+    if (/^Arrow/.test(key)) return target !== document.body && !this.cards.node.contains(target);
+    return super.taken(key, target);
   }
 }

@@ -1,6 +1,5 @@
 // The page of jobs: their list, and one of them as it runs. Its address holds its state; the server holds everything else.
 
-import { Trouble } from "./api.js";
 import { button, h, icon } from "./dom.js";
 import { Curves } from "./jobcurves.js";
 import { Facts } from "./jobfacts.js";
@@ -8,46 +7,26 @@ import { JobHead } from "./jobhead.js";
 import { JobList } from "./joblist.js";
 import { Log } from "./joblog.js";
 import { Machine, Memory } from "./jobmachine.js";
-import { Keys } from "./keys.js";
 import { NewJob } from "./newjob.js";
-import { Notes, copyLink } from "./notes.js";
 import { Notifier } from "./notifier.js";
-import { shortcuts } from "./overlay.js";
+import { Page, mounted } from "./page.js";
 import * as api from "./training.js";
+import { Watch } from "./watch.js";
 
-const KEYS = [
-  { group: "Jobs", action: "nextJob", keys: ["j", "ArrowDown"], label: "Next" },
-  { group: "Jobs", action: "previousJob", keys: ["k", "ArrowUp"], label: "Previous" },
-  { group: "Jobs", action: "search", keys: ["/"], label: "Search jobs" },
-  { group: "Jobs", action: "newJob", keys: ["n"], label: "New job" },
-  { group: "Jobs", action: "copyLink", keys: ["y"], label: "Copy a link" },
-  { group: "Jobs", action: "leave", keys: ["Escape"], label: "Leave the text", typing: true },
-  { group: "This job", action: "cloneJob", keys: ["c"], label: "Clone with changes" },
-  { group: "This job", action: "searchLog", keys: ["l"], label: "Search its log" },
-  { group: "This job", action: "follow", keys: ["f"], label: "Follow its log" },
-  { group: "This job", action: "nextCurve", keys: ["v"], label: "Loss, log-probs, rate" },
-  { group: "View", action: "theme", keys: ["m"], label: "Light or dark" },
-  { group: "View", action: "shortcuts", keys: ["?"], label: "This list" },
-];
 const CURVES = ["loss", "logps", "rate"];
-/** Milliseconds between looks: at a job that runs, at one that has ended, at the list; hidden, and only if somebody wants to be told. */
-const [RUNNING, ENDED, LIST, LONG_LIST, HIDDEN] = [1500, 8000, 3000, 10_000, 15_000];
-const [PATIENT, SLOWEST, WHOLE] = [1000, 10_000, 30_000];
+/** Milliseconds between looks: at a job that runs, at one that has ended, at the list, at a long one; at all points of the curves. */
+const [RUNNING, ENDED, LIST, LONG_LIST, WHOLE] = [1500, 8000, 3000, 10_000, 30_000];
 
 /** Put the page into an element whose `data-workspace` names the workspace. */
-export async function mount(element) {
-  const page = new Train(element);
-  await page.begin();
-  return page;
-}
+export const mount = (element) => mounted(Train, "train", element);
 
-class Train {
-  constructor(element) {
-    this.workspace = element.dataset.workspace;
+class Train extends Page {
+  constructor(element, table) {
+    super(element, table);
     this.state = api.stateOf(location.search);
-    this.notes = new Notes();
     this.notifier = new Notifier(this.notes);
     this.list = new JobList(this);
+    this.input = this.list.input;
     this.head = new JobHead(this);
     this.curves = new Curves(this);
     this.log = new Log(this);
@@ -55,63 +34,45 @@ class Train {
     this.memory = new Memory();
     this.facts = new Facts(this);
     this.dialog = new NewJob(this, (id) => this.begun(id));
-    this.keys = new Keys(element, KEYS, (action, key, event) => this.act(action, key, event));
-    this.failures = 0;
-    element.replaceChildren(this.build());
-    document.addEventListener("visibilitychange", () => this.wake());
-    window.addEventListener("online", () => this.wake());
+    this.build();
+    this.watch = new Watch(this.root, this.lost, () => this.notifier.waiting);
     window.addEventListener("popstate", () => this.moved());
   }
 
   build() {
     this.board = h("div", { class: "t-board" }, this.curves.nodes, this.machine.node, this.memory.node, this.log.node, this.facts.node);
     this.view = h("section", { class: "t-job", "aria-label": "Job", hidden: true }, this.head.node, h("div", { class: "t-scroll t-body", tabindex: "0", role: "region", "aria-label": "Curves, machine and log" }, this.board));
-    this.blank = h("div", { class: "d-blank" });
     this.lost = h("p", { class: "t-lost warn", role: "status", hidden: true }, icon("cloudOff"), h("span", {}, "The server does not answer. Jobs go on without it; this page tries again by itself."));
     this.help = button("Keyboard shortcuts", () => this.shortcuts(), { name: "keyboard", quiet: true, bare: true, title: "Keyboard shortcuts (?)" });
     this.list.node.append(h("div", { class: "t-foot" }, this.list.count, this.help));
     this.root = h("div", { class: "d-root t-root" }, this.lost, h("div", { class: "d-split" }, this.list.node, this.view, this.blank), this.notes.nodes);
-    return this.root;
   }
 
   async begin() {
     await this.refreshList();
     if (!this.state.job && this.found?.items.length) this.state.job = this.found.items[0].job_id;
     if (this.state.job) await this.open(this.state.job, true);
-    this.schedule();
+    this.watch.every(() => (this.job && api.isOver(this.job) ? ENDED : RUNNING), () => (document.hidden ? null : this.refreshJob()));
+    this.watch.every(() => (this.list.shown > 200 ? LONG_LIST : LIST), () => this.refreshList());
   }
 
   // -- asking the server --------------------------------------------------------------------------------------------
 
-  /** Do what somebody asked for; what goes wrong is said. Undefined if it went wrong. */
-  async attempt(act) {
-    try {
-      return await act();
-    } catch (trouble) {
-      if (!(trouble instanceof Trouble)) throw trouble;
-      if (trouble.offline) this.connected(false);
-      this.notes.toast([trouble.told, trouble.seen].filter(Boolean).join(". "), true);
-      return undefined;
-    }
+  /** What goes wrong with something that somebody asked for is said. */
+  trouble(trouble) {
+    if (trouble.offline) this.watch.answered(false);
+    this.toast([trouble.told, trouble.seen].filter(Boolean).join(". "), true);
   }
 
-  /** Look at something again, quietly; false if no answer came. */
-  async look(act) {
-    try {
+  /** Look at something again, quietly. */
+  look(act) {
+    return this.attempt(async () => {
       await act();
-      this.connected(true);
-      return true;
-    } catch (trouble) {
-      if (!(trouble instanceof Trouble)) throw trouble;
+      this.watch.answered(true);
+    }, (trouble) => {
       if (trouble.status === 404 && this.state.job) this.gone(trouble);
-      else this.connected(false);
-      return false;
-    }
-  }
-
-  connected(yes) {
-    this.failures = yes ? 0 : this.failures + 1;
-    this.lost.hidden = yes || this.failures < 2;
+      else this.watch.answered(false);
+    });
   }
 
   refreshList() {
@@ -122,14 +83,14 @@ class Train {
       this.found = found;
       this.list.paint(found, filters, this.state.job);
       this.notifier.seen(found.items);
-      if (!found.all || (!this.state.job && !found.items.length)) this.empty(found);
+      if (!found.all || (!this.state.job && !found.items.length)) this.nothing(found);
       else if (!this.job) this.blank.hidden = false;
     });
   }
 
   refreshJob() {
     const id = this.state.job;
-    if (!id) return true;
+    if (!id) return undefined;
     return this.look(async () => {
       const whole = Date.now() - this.whole > WHOLE;
       const step = this.job?.trained && this.points ? this.curves.last : null;
@@ -145,7 +106,7 @@ class Train {
       if (again || full || (whole && !api.isOver(found.job))) await this.fetchCurves();
       this.paint();
       if (again || (before && before !== found.job.state)) this.needed();
-      if (before && before !== found.job.state) this.notes.say(`${found.job.title}: ${api.STATES[found.job.state]}`);
+      if (before && before !== found.job.state) this.say(`${found.job.title}: ${api.STATES[found.job.state]}`);
     });
   }
 
@@ -159,7 +120,7 @@ class Train {
     if (job !== this.state.job || run !== this.state.run) return;
     this.curves.begin(points);
     this.points = true;
-    await this.curves.fetchOthers(compare, curve).catch((trouble) => this.notes.toast(trouble.told ?? String(trouble), true));
+    await this.curves.fetchOthers(compare, curve).catch((trouble) => this.toast(trouble.told ?? String(trouble), true));
   }
 
   /** Memory: the estimate takes the server a while. */
@@ -172,27 +133,6 @@ class Train {
       if (found?.state !== "estimating") return;
       await new Promise((done) => setTimeout(done, 2000));
     }
-  }
-
-  /** Look again and again: often at what runs, seldom at what has ended, not at all while nobody sees it. */
-  schedule() {
-    const soon = () => (document.hidden ? HIDDEN : this.failures ? Math.min(SLOWEST, PATIENT * 2 ** Math.min(this.failures, 4)) : 0);
-    const again = (name, wait, act) => {
-      clearTimeout(this[name]);
-      this[name] = setTimeout(async () => {
-        if (!this.root.isConnected) return;
-        if (!document.hidden || this.notifier.waiting) await act();
-        again(name, wait, act);
-      }, soon() || wait());
-    };
-    again("jobTimer", () => (this.job && api.isOver(this.job) ? ENDED : RUNNING), () => (document.hidden ? null : this.refreshJob()));
-    again("listTimer", () => (this.list.shown > 200 ? LONG_LIST : LIST), () => this.refreshList());
-  }
-
-  async wake() {
-    if (document.hidden) return;
-    await Promise.all([this.refreshJob(), this.refreshList()]);
-    this.schedule();
   }
 
   // -- what is shown ------------------------------------------------------------------------------------------------
@@ -208,7 +148,7 @@ class Train {
     this.head.leaveCancel(false);
     this.list.mark(id);
     this.list.reveal(id);
-    this.address(id, !first);
+    this.locate({ push: !first });
     // Both at once: the record that says whether there are curves, and the curves.
     const known = this.found?.items.find((job) => job.job_id === id);
     this.ahead = known?.trained === false ? null : api.curves(id, this.state.run).catch(() => null);
@@ -224,7 +164,7 @@ class Train {
       this.log.settle();
     }
     this.view.setAttribute("aria-label", `Job ${job.title}`);
-    document.title = `${job.title}, ${api.STATES[job.state] ?? job.state} - ${this.workspace}`;
+    this.entitle(`${job.title}, ${api.STATES[job.state] ?? job.state}`);
     this.head.paint(job, alarms, this.curves);
     this.curves.paint({ job, curve, compare, alarms });
     this.machine.paint(job);
@@ -232,32 +172,29 @@ class Train {
     this.facts.paint(job);
   }
 
-  empty(found) {
+  empty(title, ...said) {
     this.view.hidden = true;
-    this.blank.hidden = false;
-    const none = !found.all;
-    this.blank.replaceChildren(h("h2", {}, none ? "No jobs yet" : "No job matches"), none && h("p", {}, found.admin ? "A job trains, samples or captions, here or on another machine; it goes on when this page is closed." : "An admin can start one."), none && found.admin ? h("div", {}, button("New job", () => this.newJob(), { name: "plus", primary: true })) : "");
+    const already = !this.blank.hidden && this.blank.firstChild?.textContent === title;
+    if (!already) super.empty(title, ...said); // said anew at every look it would take the focus away
+  }
+
+  nothing({ all, admin }) {
+    if (all) return this.empty("No job matches");
+    if (!admin) return this.empty("No jobs yet", "An admin can start one.");
+    return this.empty("No jobs yet", "A job trains, samples or captions, here or on another machine; it goes on when this page is closed.", "New job", () => this.newJob());
   }
 
   gone(trouble) {
-    this.view.hidden = true;
-    this.blank.hidden = false;
-    this.job = null;
-    this.blank.replaceChildren(h("h2", {}, trouble.what), h("p", {}, trouble.seen), h("div", {}, button("Newest job", async () => {
-      this.state.job = null;
+    this.state.job = this.job = null;
+    this.empty(trouble.what, trouble.seen, "Newest job", async () => {
       await this.refreshList();
       const newest = this.found?.items[0];
       if (newest) this.open(newest.job_id);
-    })));
-    this.state.job = null;
+    });
   }
 
-  address(id, follow) {
-    const address = api.addressOf({ ...this.state, job: id });
-    if (follow === undefined) return address;
-    const change = follow ? "pushState" : "replaceState";
-    window.history[change](window.history.state, "", location.pathname + address);
-    return address;
+  address(id = this.state.job) {
+    return api.addressOf({ ...this.state, job: id });
   }
 
   moved() {
@@ -272,26 +209,26 @@ class Train {
 
   ask(change) {
     this.state.filters = { ...this.state.filters, ...change };
-    this.address(this.state.job, false);
+    this.locate();
     return this.refreshList();
   }
 
   showCurve(curve) {
     this.state.curve = curve;
-    this.address(this.state.job, false);
+    this.locate();
     return this.compareWith(this.state.compare);
   }
 
   async compareWith(ids) {
     this.state.compare = ids;
-    this.address(this.state.job, false);
+    this.locate();
     await this.attempt(() => this.curves.fetchOthers(ids, this.state.curve));
     if (this.job) this.paint();
   }
 
   async showRun(run) {
     this.state.run = run;
-    this.address(this.state.job, false);
+    this.locate();
     await this.attempt(() => this.fetchCurves());
     if (this.job) this.paint();
   }
@@ -318,13 +255,13 @@ class Train {
   }
 
   async cancelJob() {
-    if (await this.attempt(() => api.cancel(this.job.job_id))) this.notes.toast("It has been asked to stop; it saves a checkpoint first.");
-    await this.wake();
+    if (await this.attempt(() => api.cancel(this.job.job_id))) this.toast("It has been asked to stop; it saves a checkpoint first.");
+    await this.watch.now();
   }
 
   async resumeJob() {
-    if (await this.attempt(() => api.resume(this.job.job_id))) this.notes.toast("It goes on.");
-    await this.wake();
+    if (await this.attempt(() => api.resume(this.job.job_id))) this.toast("It goes on.");
+    await this.watch.now();
   }
 
   async muteAlarm(id) {
@@ -349,10 +286,6 @@ class Train {
     this.step(-1);
   }
 
-  search() {
-    this.list.input.focus();
-  }
-
   searchLog() {
     if (!this.job) return false;
     this.log.input.scrollIntoView({ block: "nearest" });
@@ -368,26 +301,7 @@ class Train {
     return this.showCurve(CURVES[(CURVES.indexOf(this.state.curve) + 1) % CURVES.length]);
   }
 
-  copyLink() {
-    return copyLink(this.address(this.state.job), this.notes);
-  }
-
-  leave(event) {
-    if (event.target.matches?.("input")) event.target.blur();
-  }
-
-  theme() {
-    document.querySelector("[data-theme-switch]")?.click();
-  }
-
-  shortcuts() {
-    shortcuts(this.root, this.keys);
-  }
-
-  /** Do what a key asks for; false leaves the key to the browser. */
-  act(action, key, event) {
-    if (this.root.querySelector("dialog[open]") && action !== "shortcuts") return false;
-    if (/^Arrow/.test(key) && event.target.closest?.("[role=region], [role=switch], select, ol")) return false;
-    return this[action](event) === false ? false : undefined;
+  taken(key, target) {
+    return super.taken(key, target) || (/^Arrow/.test(key) && target.closest?.("ol"));
   }
 }

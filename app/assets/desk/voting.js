@@ -15,10 +15,10 @@ export class Voting {
 
   /** Show a ballot: that of a prompt, or the first without a vote. */
   async show(id) {
-    const ticket = (this.ticket = (this.ticket ?? 0) + 1);
+    const current = this.page.newest("ballot");
     await this.page.attempt(async () => {
       const ballot = await api.ballot(this.page.state, id);
-      if (ticket !== this.ticket) return;
+      if (!current()) return;
       if (ballot) this.vest(ballot);
       else await this.done();
     });
@@ -26,12 +26,12 @@ export class Voting {
 
   vest(ballot) {
     this.page.state.record = ballot.prompt_id;
-    this.page.follow();
+    this.page.locate();
     this.node.hidden = false;
     this.page.blank.hidden = true;
     this.booth.paint(ballot, this.page.pictures.get(ballot.image), this.page.all);
-    document.title = `Blind A/B, ${this.page.state.set} - ${this.page.workspace}`;
-    this.page.notes.say(ballot.vote ? wordsOf(ballot.vote) : `Pair ${number(ballot.position)} of ${number(ballot.total)}`);
+    this.page.entitle(`Blind A/B, ${this.page.state.set}`);
+    this.page.say(ballot.vote ? wordsOf(ballot.vote) : `Pair ${number(ballot.position)} of ${number(ballot.total)}`);
     if (ballot.upcoming) this.page.pictures.get(api.imageOf(this.page.state.set, ballot.upcoming));
   }
 
@@ -50,7 +50,7 @@ export class Voting {
       if (this.page.state.blind && this.page.state.record === ballot.prompt_id) this.vest(answer);
     } catch (trouble) {
       if (!(trouble instanceof Trouble)) throw trouble;
-      this.page.notes.toast([trouble.what, trouble.remedy].filter(Boolean).join(". "), true);
+      this.page.toast([trouble.what, trouble.remedy].filter(Boolean).join(". "), true);
     } finally {
       this.busy = false;
     }
@@ -62,7 +62,7 @@ export class Voting {
     await this.page.attempt(async () => {
       await api.withdraw(ballot.vote.vote_id);
       await this.show(ballot.prompt_id);
-      this.page.notes.toast("The vote is taken back.");
+      this.page.toast("The vote is taken back.");
     });
   }
 
