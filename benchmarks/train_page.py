@@ -46,7 +46,7 @@ def fill(workspace: Workspace, jobs: int, steps: int, megabytes: int) -> None:
         keys = next(iter(job_folders.metrics(1)))
         for step in range(1, steps + 1):
             stream.write(json.dumps({**keys, "step": step, "loss": 1 + chance.random()}) + "\n")
-    curves.refresh(long)  # as the runner does while it mirrors them
+    curves.refresh(long, before=0)  # as the runner does while it mirrors them
     logged = job_folders.make(workspace, LOGGED, title="logged", state="running", pid=os.getpid(), runs=["opadpo"])
     block = "".join(LINE.format(number) for number in range(10_000))
     with (logged / "log.txt").open("w") as stream:

@@ -25,7 +25,7 @@ CACHE_FILE = ".curves.arrow"
 RUN, STEP = "run", "step"
 _HIDDEN = frozenset({RUN, STEP, "time"})
 SAVE_BYTES = 4 * 2**20
-"""Lines beyond the saved columns that are worth saving them again."""
+"""The columns are saved again each time that the lines have grown over a multiple of this many bytes."""
 _MARK_BYTES = 4096
 _JOBS_KEPT = 8
 
@@ -99,9 +99,18 @@ def runs(folder: Path) -> list[str]:
     return [name for name in table[RUN].unique().to_pylist() if name is not None]
 
 
-def refresh(folder: Path) -> None:
-    """Read what is new, and save the columns where that is worth it: for whoever writes the metrics."""
-    _table(folder)
+def refresh(folder: Path, before: int) -> int:
+    """Save the columns where the lines are worth it by now: for whoever writes them, so that no reader has to read all.
+
+    `before` is how many bytes of lines there were at the last call; returned is how many there are now.
+    """
+    try:
+        size = (folder / METRICS_FILE).stat().st_size
+    except OSError:
+        return 0
+    if size // SAVE_BYTES != before // SAVE_BYTES:
+        _table(folder)
+    return size
 
 
 def _thinned(steps: "np.ndarray", values: "np.ndarray", points: int) -> list[list[float]]:
@@ -157,7 +166,7 @@ def _with_new(folder: Path, file: Any, known: _Read | None) -> _Read | None:
         table = pa.concat_tables([known.table, table], promote_options="default")
     offset = start + len(data)
     read_now = _Read(offset, _mark(file, offset), table, known.saved if known else 0)
-    if offset - read_now.saved < SAVE_BYTES:
+    if offset // SAVE_BYTES == read_now.saved // SAVE_BYTES:
         return read_now
     _save(folder / CACHE_FILE, read_now)
     return read_now._replace(table=table.combine_chunks(), saved=offset)

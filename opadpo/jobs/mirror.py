@@ -27,14 +27,6 @@ class Mirror:
         self._offsets: dict[str, int] = {}
         self._newest: dict[str, float] = dict.fromkeys(sources, 0.0)
 
-    @property
-    def size(self) -> int:
-        """Bytes of the mirror."""
-        try:
-            return self.path.stat().st_size
-        except OSError:
-            return 0
-
     def update(self) -> list[dict[str, Any]]:
         """Bring the mirror up to date; returns the lines of updates that are new, in order."""
         new: list[dict[str, Any]] = []

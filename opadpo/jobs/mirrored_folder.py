@@ -51,8 +51,7 @@ def bring(machine: Machine, there: str, folder: Path, job: Job) -> tuple[Job, bo
             break
         offsets = {name: max(0, _size(folder / name) - OVERLAP) for name in GROWING}
         files |= {joined(there, name): offsets[name] for name in GROWING}
-    if metrics // curves.SAVE_BYTES != _size(folder / METRICS_FILE) // curves.SAVE_BYTES:
-        curves.refresh(folder)  # whoever draws them need not read all lines
+    curves.refresh(folder, before=metrics)
     if record not in found:
         return job, (now() - attempt.queued_at).total_seconds() > ARRIVAL_SECONDS
     told = _read(found[record], job)

@@ -32,7 +32,6 @@ USAGE_BYTES = 2 * 10**6
 CHECKPOINT_MARKER = "complete.json"
 """The last file of a checkpoint that is written."""
 BAD_BATCH_FILE = "bad_batch.json"
-_CURVE_BYTES = 4 * 2**20
 
 
 class Monitor:
@@ -50,7 +49,7 @@ class Monitor:
         self._position: object = None
         self._told: object = None
         self._checkpoint: dict[str, Any] | None = None
-        self._saved_at = 0
+        self._lines_bytes = 0
         psutil.cpu_percent()  # the first call only starts the clock
 
     def tick(self, now: float, pids: Collection[int]) -> Alarm | None:
@@ -64,7 +63,7 @@ class Monitor:
         for line in lines:
             raised += self.alarms.metrics(line, now)
         raised += self._refusals(now)
-        self._save_columns()
+        self._lines_bytes = curves.refresh(self.folder, self._lines_bytes)
         if now - self._sampled >= SAMPLE_SECONDS:
             self._sampled = now
             self._checkpoint = self._newest_checkpoint()
@@ -133,13 +132,6 @@ class Monitor:
             return None
         at, step, run = max(found)
         return {"run": run, "step": step, "at": at}
-
-    def _save_columns(self) -> None:
-        """Keep the columns of many steps saved, so that whoever draws them need not read all lines."""
-        if self.mirror.size - self._saved_at > _CURVE_BYTES or self.mirror.size < self._saved_at:
-            self._saved_at = self.mirror.size
-            if self.mirror.size > _CURVE_BYTES:
-                curves.refresh(self.folder)
 
 
 def thin(path: Path, limit: int = USAGE_BYTES) -> None:

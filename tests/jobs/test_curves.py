@@ -1,5 +1,6 @@
 """Metrics as curves: thinned out, read on, and read again when they were cut."""
 
+import itertools
 import json
 import random
 
@@ -42,7 +43,7 @@ def test_spikes_stay_when_curves_are_thinned_out(tmp_path):
 
 @pytest.mark.parametrize("saved", [False, True])
 def test_a_cut_is_seen_and_a_torn_line_waits(tmp_path, monkeypatch, saved):
-    monkeypatch.setattr(curves, "_SAVE_BYTES", 1 if saved else 2**30)
+    monkeypatch.setattr(curves, "SAVE_BYTES", 1 if saved else 2**30)
     write(tmp_path, range(1, 100))
     assert curves.read(tmp_path, ["loss"])["loss"][-1] == [99, 9.9]
     assert (tmp_path / ".curves.arrow").exists() == saved
@@ -57,10 +58,24 @@ def test_a_cut_is_seen_and_a_torn_line_waits(tmp_path, monkeypatch, saved):
 
 
 def test_damaged_lines_and_a_damaged_cache_are_passed_over(tmp_path, monkeypatch):
-    monkeypatch.setattr(curves, "_SAVE_BYTES", 1)
+    monkeypatch.setattr(curves, "SAVE_BYTES", 1)
     write(tmp_path, [1])
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "lo{"step": 2}\n[]\n')
     write(tmp_path, [3])
     (tmp_path / ".curves.arrow").write_bytes(b"no columns")
     assert curves.read(tmp_path, ["loss"]) == {"loss": [[1, 0.1], [3, 0.3]]}
+
+
+def test_whoever_writes_the_lines_has_the_columns_saved_whenever_they_have_grown_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "SAVE_BYTES", 2000)
+    saved, size = tmp_path / ".curves.arrow", curves.refresh(tmp_path, 0)
+    stamps = []
+    for start in range(0, 400, 4):
+        write(tmp_path, range(start, start + 4))
+        size = curves.refresh(tmp_path, size)
+        stamps.append(saved.stat().st_ino if saved.exists() else None)
+    assert size == (tmp_path / "metrics.jsonl").stat().st_size
+    changes = sum(one != other for one, other in itertools.pairwise(stamps))
+    assert changes == size // 2000
+    assert len(curves.read(tmp_path, ["loss"])["loss"]) == 400
