@@ -1,6 +1,6 @@
-"""A real Slurm for tests: munged, slurmctld and slurmd of one node with one GPU that is none, on ports of their own.
+"""A real Slurm for tests: munged, slurmctld and the slurmd of two nodes on this machine, on ports of their own.
 
-A device node stands for the GPU. The parts run as the user of the tests, and end with them.
+The first node has a GPU that is none: a device node stands for it. All run as the user of the tests, and end with them.
 """
 
 import os
@@ -19,14 +19,16 @@ from pathlib import Path
 
 import psutil
 
-PROGRAMS = ("munged", "slurmctld", "slurmd")
+NODES = ("node1", "node2")
+"""Both on this machine, as a Slurm that was built with MULTIPLE_SLURMD allows; Debian's was."""
+PARTS = ("munged", "slurmctld", *NODES)
 PARTITIONS = ("main", "short", "closed")
 """`main` runs anything, `short` ends jobs after a minute, `closed` never starts one."""
 CPUS = 8
 
 
 class SlurmCluster:
-    """A cluster of one node."""
+    """A cluster of two nodes, the first with a GPU."""
 
     def __init__(self, folder: Path) -> None:
         """Keys, configuration, state and logs go into `folder`."""
@@ -47,29 +49,34 @@ class SlurmCluster:
     def _write_configuration(self) -> None:
         host = socket.gethostname().partition(".")[0]
         user = pwd.getpwuid(os.getuid()).pw_name
-        controller, node = _free_ports(2)
+        controller, *ports = _free_ports(1 + len(NODES))
         limits = {"main": "INFINITE", "short": "1", "closed": "INFINITE"}
         partitions = "\n".join(
-            f"PartitionName={name} Nodes={host} MaxTime={limits[name]} DefaultTime={limits[name]}"
+            f"PartitionName={name} Nodes={','.join(NODES)} MaxTime={limits[name]} DefaultTime={limits[name]}"
             f" Default={'YES' if name == 'main' else 'NO'} State={'DOWN' if name == 'closed' else 'UP'}"
             for name in PARTITIONS
+        )
+        nodes = "\n".join(
+            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} Boards=1"
+            f" SocketsPerBoard=1 CoresPerSocket={CPUS} ThreadsPerCore=1 RealMemory=1000"
+            f"{' Gres=gpu:1' if name == NODES[0] else ''} State=UNKNOWN"
+            for name, port in zip(NODES, ports, strict=True)
         )
         (self.folder / "slurm.conf").write_text(
             f"""ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller}
-SlurmdPort={node}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
 AuthInfo=socket={self.folder}/munge.socket
 CryptoType=crypto/munge
 StateSaveLocation={self.folder}/state
-SlurmdSpoolDir={self.folder}/spool
+SlurmdSpoolDir={self.folder}/spool/%n
 SlurmctldLogFile={self.folder}/logs/slurmctld
-SlurmdLogFile={self.folder}/logs/slurmd
+SlurmdLogFile={self.folder}/logs/%n
 SlurmctldPidFile={self.folder}/slurmctld.pid
-SlurmdPidFile={self.folder}/slurmd.pid
+SlurmdPidFile={self.folder}/%n.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
@@ -87,16 +94,16 @@ ReturnToService=2
 SlurmdTimeout=0
 SlurmdParameters=config_overrides
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={CPUS} Boards=1 SocketsPerBoard=1 CoresPerSocket={CPUS}\\
-    ThreadsPerCore=1 RealMemory=1000 \\
-    Gres=gpu:1 State=UNKNOWN
+{nodes}
 {partitions}
 """
         )
-        (self.folder / "gres.conf").write_text(f"AutoDetect=off\nNodeName={host} Name=gpu File={self.folder}/gpu0\n")
+        (self.folder / "gres.conf").write_text(
+            f"AutoDetect=off\nNodeName={NODES[0]} Name=gpu File={self.folder}/gpu0\n"
+        )
 
     def start(self) -> None:
-        """Start the three parts and wait until the node is idle."""
+        """Start all parts and wait until the nodes are idle."""
         munge = self.folder / "munge"
         self._start(
             "munged", "--foreground", "--force", f"--key-file={munge}.key", f"--socket={munge}.socket",
@@ -104,15 +111,21 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={CPUS} Boards=1 SocketsPerBoard=1 CoresP
         )  # fmt: skip
         self._until(lambda: (self.folder / "munge.socket").exists(), "munged makes no socket")
         self._start("slurmctld", "-D", "-c")
-        self._start("slurmd", "-D")
-        self._until(lambda: "idle" in self.ask("sinfo", "--noheader", "--format=%t"), "the node does not become idle")
+        for node in NODES:
+            self._start("slurmd", "-D", "-N", node, name=node)
+        self._until(self._idle, "the nodes do not become idle")
 
-    def _start(self, name: str, *arguments: str) -> None:
-        program = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-        assert program, f"{name} is not installed"
+    def _idle(self) -> bool:
+        states = self.ask("sinfo", "--noheader", "--Node", f"--partition={PARTITIONS[0]}", "--format=%t").split()
+        return states == ["idle"] * len(NODES)
+
+    def _start(self, program: str, *arguments: str, name: str = "") -> None:
+        found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+        assert found, f"{program} is not installed"
+        name = name or program
         with (self.folder / "logs" / f"{name}.out").open("ab") as log:
             self._parts[name] = subprocess.Popen(
-                [program, *arguments], stdout=log, stderr=log, env={**os.environ, **self.environment}
+                [found, *arguments], stdout=log, stderr=log, env={**os.environ, **self.environment}
             )
 
     def ask(self, *command: str) -> str:
@@ -129,16 +142,8 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={CPUS} Boards=1 SocketsPerBoard=1 CoresP
         self._until(lambda: self.state(job) in states, f"job {job} does not become {' or '.join(states)}", seconds)
         return self.state(job)
 
-    def forget(self, job: str) -> None:
-        """Make the controller forget every ended job, as it does after a while."""
-        self.end_part("slurmctld")
-        shutil.rmtree(self.folder / "state")
-        (self.folder / "state").mkdir()
-        self._start("slurmctld", "-D", "-c")
-        self._until(lambda: "idle" in self.ask("sinfo", "--noheader", "--format=%t"), "the node does not come back")
-
     def end_part(self, name: str) -> None:
-        """End one of the three."""
+        """End one of them."""
         part = self._parts.pop(name, None)
         if part is None:
             return
@@ -150,17 +155,17 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={CPUS} Boards=1 SocketsPerBoard=1 CoresP
             part.wait(15)
 
     def stop(self) -> None:
-        """End what still runs of the jobs, then the three parts."""
+        """End what still runs of the jobs, then all parts."""
         self.ask("scancel", "--full", "--signal=KILL", f"--user={pwd.getpwuid(os.getuid()).pw_name}")
         left = self._steps()
-        for name in reversed(PROGRAMS):
+        for name in reversed(PARTS):
             self.end_part(name)
         for process in left:
             if process.is_running():
                 process.kill()
 
     def _steps(self) -> list[psutil.Process]:
-        """`slurmstepd` processes of this cluster's node: they detach from slurmd."""
+        """`slurmstepd` processes of this cluster's nodes: they detach from slurmd."""
         found = []
         for process in psutil.process_iter(["name"]):
             try:

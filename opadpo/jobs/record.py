@@ -43,6 +43,8 @@ SNAPSHOT = ("--recipe", f"{JOB}/recipe.yaml")
 """How a step is told to read the recipe as it was at submission."""
 OPADPO = (PYTHON, "-m", "opadpo")
 """How a command of this package begins in a job."""
+SEVERAL_NODES = (PYTHON, "-m", "opadpo.jobs.several_nodes")
+"""The same, on every node of a cluster's allocation."""
 
 
 def now() -> datetime:
@@ -257,7 +259,7 @@ class Job(JobRecord):
     def verb(self, number: int) -> str:
         """What a command does, without its arguments: the log is for everybody, the command for admins."""
         command = self.commands[number]
-        if tuple(command[:3]) != OPADPO:
+        if tuple(command[:3]) not in (OPADPO, SEVERAL_NODES):
             return Path(command[0]).name
         words = command[3:]
         return " ".join(["opadpo", *words[: words.index("{workspace}") if "{workspace}" in words else 1]])

@@ -1,21 +1,29 @@
-"""Jobs on a real Slurm of one node with one fake GPU: sbatch on this machine, and over ssh."""
+"""Jobs on a real Slurm of two nodes, one with a fake GPU: sbatch on this machine, and over ssh."""
 
 import json
 import os
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from remote_jobs import STUBBORN, JobByHand, made, python
-from slurm_cluster import SlurmCluster
+import trainable_workspace
+from remote_jobs import STUBBORN, JobByHand, made, python, with_targets
+from slurm_cluster import NODES, SlurmCluster
 from ssh_server import ALIAS, running
 
 from opadpo.errors import DependencyMissing, UserError
 from opadpo.jobs.batch_script import pending
+from opadpo.jobs.descendants import marked
+from opadpo.jobs.record import Job, JobRequest
+from opadpo.jobs.service import Jobs
 from opadpo.jobs.several_nodes import command
+from opadpo.progress import SilentProgress
 from opadpo.recipe.jobs import TargetSection
+from opadpo.steps.build import build
 from opadpo.workspace import Workspace
 
 SAY = "import os, time; print(os.environ.get('CUDA_VISIBLE_DEVICES')); time.sleep(1.5)"
@@ -158,6 +166,42 @@ def test_a_login_node_over_ssh_mirrors_the_job(cluster: SlurmCluster, workspace:
         assert names["slurm"] == "ok"
         job.target.machine.close()  # pyright: ignore[reportAttributeAccessIssue]
     shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_two_nodes_train_together_are_cancelled_together_and_go_on(tmp_path: Path) -> None:
+    base = trainable_workspace.base(tmp_path / "base")
+    settings = ["train.opa.epochs=30", "train.opa.save_steps=1000"]
+    trainable = trainable_workspace.make(tmp_path / "work space", base, settings)
+    build(trainable, progress=SilentProgress())
+    workspace = with_targets(trainable, both=TargetSection(kind="slurm", nodes=2, grace_seconds=30.0))
+    jobs, run = Jobs(workspace), workspace.run("opa")
+    job_id = jobs.submit(JobRequest(step="opa", target="both"), by="tester").job_id
+    log = jobs.folder(job_id) / "log.txt"
+
+    def until(true: Callable[[Job], bool]) -> Job:
+        deadline = time.monotonic() + 240
+        while not true(job := jobs.refresh(job_id)):
+            assert time.monotonic() < deadline, (job.reason, log.read_text())
+            time.sleep(0.2)
+        return job
+
+    until(lambda job: (run / "metrics.jsonl").exists() or job.terminal)
+    nodes = {process.environ().get("SLURMD_NODENAME") for process in marked(job_id)}
+    assert set(NODES) <= nodes
+    jobs.cancel(job_id, by="tester")
+    assert until(lambda job: job.terminal).state == "cancelled", log.read_text()
+    assert marked(job_id) == []
+    assert "attempt 1: opadpo train opa\n" in log.read_text()
+    # Nothing but the wish to stop has saved one.
+    (kept,) = run.glob("checkpoint-*/complete.json")
+    assert len(list(kept.parent.glob("rng_state_*"))) == 2
+    jobs.resume(job_id, by="tester")
+    job = until(lambda job: job.terminal)
+    assert job.state == "succeeded", (job.reason, log.read_text())
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 91))
+    assert (workspace.adapter("opa") / "adapter_model.safetensors").exists()
 
 
 def test_one_launcher_on_every_node() -> None:

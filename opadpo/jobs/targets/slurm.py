@@ -14,14 +14,13 @@ from opadpo.jobs.folder import CANCEL_FILE, HEARTBEAT_FILE, JOB_FILE, LOG_FILE, 
 from opadpo.jobs.identity import age
 from opadpo.jobs.machines import Here, Machine, OverSsh, joined
 from opadpo.jobs.over_there import OverThere
-from opadpo.jobs.record import DEAD_AFTER_SECONDS, OPADPO, PYTHON, Job, last_checkpoint, now
+from opadpo.jobs.record import DEAD_AFTER_SECONDS, OPADPO, SEVERAL_NODES, Job, last_checkpoint, now
 from opadpo.jobs.targets.base import Target
 from opadpo.progress import Progress
 from opadpo.recipe.jobs import TargetSection
 from opadpo.workspace import Workspace
 
 SEVERAL_PROCESSES = ("train", "rollout", "caption")
-SEVERAL_NODES = [PYTHON, "-m", "opadpo.jobs.several_nodes"]
 FORGOTTEN = ""
 
 
