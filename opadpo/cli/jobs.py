@@ -16,7 +16,7 @@ from opadpo.cli.running import Outcome, Run, verb
 from opadpo.errors import UserError
 
 if TYPE_CHECKING:
-    from opadpo.jobs.record import Job
+    from opadpo.jobs.record import Job, JobRequest
     from opadpo.jobs.service import Jobs
 
 FOLLOW_SECONDS = 1.0
@@ -86,22 +86,36 @@ def submit(
     It runs with the recipe as it is now, on this machine or wherever --target says. With --follow the log is shown;
     interrupting that leaves the job alone.
     """
-    from pydantic import ValidationError
-
-    from opadpo.jobs.record import JobRequest
-
     asked: dict[str, Any] = {"step": step, "name": name, "start": start, "models": split_names(model)}
     asked |= {"prompt_set": set_name, "steps": split_names(steps), "target": target, "preset": preset}
     asked |= {"overrides": run.overrides, "gpus": _gpus(gpus), "nodes": nodes, "time": minutes, "title": title}
-    try:
-        request = JobRequest.model_validate(asked)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{where}: {first['msg']}", seen=first["input"], remedy="see --help") from error
     jobs = _jobs(run)
-    job = jobs.submit(request, by=getpass.getuser(), progress=run.progress)
+    job = jobs.submit(_request(asked), by=getpass.getuser(), progress=run.progress)
     return _followed(run, jobs, job) if follow else _outcome(run, job, f"{job.job_id} is {job.state}.")
+
+
+@verb(options=RECIPE)
+def clone(
+    run: Run,
+    job: JobId,
+    name: Name = None,
+    target: TargetName = None,
+    title: Title = None,
+    follow: Follow = False,
+) -> Outcome:
+    """Submit a new job like this one, with what is given here changed: settings by --set, its name, where it runs.
+
+    It runs with the recipe as it is now.
+    """
+    jobs = _jobs(run)
+    before = jobs.clone_request(job)
+    changed = {_key(override) for override in run.overrides}
+    kept = [override for override in before.overrides if _key(override) not in changed]
+    given = {"name": name, "target": target, "title": title}
+    asked = {**before.model_dump(), **{field: value for field, value in given.items() if value is not None}}
+    request = _request({**asked, "overrides": [*kept, *run.overrides]})
+    made = jobs.submit(request, by=getpass.getuser(), progress=run.progress, cloned_from=job)
+    return _followed(run, jobs, made) if follow else _outcome(run, made, f"{made.job_id} is {made.state}.")
 
 
 @verb()
@@ -133,6 +147,7 @@ def show(run: Run, job: JobId) -> Outcome:
     rows += [("title", found.title), ("target", found.target), ("recipe", found.recipe_name)]
     rows += [("setting", override) for override in found.overrides]
     rows += [("submitted", f"{found.submitted_at:%d %b %Y %H:%M} UTC by {found.submitted_by}")]
+    rows += [("cloned from", found.cloned_from)] if found.cloned_from else []
     for attempt in found.attempts:
         place = " on ".join(filter(None, [", ".join(attempt.devices), attempt.host]))
         code = "" if attempt.exit_code is None else f", exit status {attempt.exit_code}"
@@ -192,6 +207,28 @@ def check(run: Run, target: TargetName = None) -> Outcome:
     checks = _jobs(run).target(target or workspace.recipe.jobs.target).check(workspace.root / RECIPE_FILE)
     missing = [each for each in checks if each.required and each.state == "missing"]
     return Outcome({"checks": as_dicts(checks)}, layout.checks_table(checks), 1 if missing else 0, always=True)
+
+
+def _request(asked: dict[str, Any]) -> "JobRequest":
+    """What is asked for.
+
+    Raises:
+        UserError: if a value cannot be.
+    """
+    from pydantic import ValidationError
+
+    from opadpo.jobs.record import JobRequest
+
+    try:
+        return JobRequest.model_validate(asked)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{where}: {first['msg']}", seen=first["input"], remedy="see --help") from error
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
 
 
 def _how_far(run: Run, job: "Job") -> list[tuple[str, str]]:
@@ -273,6 +310,7 @@ def register(cli: typer.Typer) -> None:
     """Add the verbs to the command line."""
     group = typer.Typer(name="jobs", help="Run long work in the background, here or elsewhere.", no_args_is_help=True)
     group.command("submit")(submit)
+    group.command("clone")(clone)
     group.command("list")(show_all)
     group.command("show")(show)
     group.command("logs")(logs)

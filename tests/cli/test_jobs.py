@@ -33,6 +33,14 @@ def test_a_job_from_the_command_line(run: Run, folder: Path):
     assert f"opadpo prepare {folder} --recipe {folder}/jobs/{job}/recipe.yaml --set seed=4 --json" in shown.out
     assert "exit 0" in run("jobs", "logs", folder, job).out
     assert "is succeeded" in run("jobs", "cancel", folder, job).out
+    cloned = run(
+        "jobs", "clone", folder, job, "--set", "prepare.heldout_size=3", "--title", "less", "--follow", "--json"
+    )
+    assert cloned.status == 0, cloned.err
+    assert (cloned.result["state"], cloned.result["title"], cloned.result["cloned_from"]) == ("succeeded", "less", job)
+    assert cloned.result["overrides"] == ["seed=4", "prepare.heldout_size=3"]
+    again = run("jobs", "clone", folder, cloned.result["job_id"], "--set", "seed=5", "--target", "moon")
+    assert (again.status, "there is no 'moon'" in again.err) == (2, True)
     refused = run("jobs", "resume", folder, job, "--json")
     assert (refused.status, refused.result["error"]["type"]) == (2, "Conflict")
     assert run("jobs", "fetch", folder, job, "--json").result["fetched"] == []
