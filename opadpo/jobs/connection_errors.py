@@ -7,6 +7,10 @@ from opadpo.errors import DependencyMissing, DiskFull, OpadpoError, StepFailed, 
 
 SSH_FAILED = 255
 COMMAND_NOT_FOUND = 127
+SILENT_SHELL = (
+    "let ~/.bashrc there print nothing in a shell that is not interactive; `ssh {host} true` then prints nothing"
+)
+"""What to do about a shell that greets."""
 
 
 class _Meaning(NamedTuple):
@@ -79,7 +83,7 @@ _THERE = (
     _Meaning(
         r"is your shell clean|protocol version mismatch",
         "The shell of {host} prints something when it starts",
-        "let ~/.bashrc there print nothing in a shell that is not interactive; `ssh {host} true` then prints nothing",
+        SILENT_SHELL,
     ),
     _Meaning(
         r"Permission denied|Read-only file system|cannot create directory|Not a directory",

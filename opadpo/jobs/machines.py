@@ -91,6 +91,8 @@ class Machine(ABC):
 
     name: str
     """For messages."""
+    greeting = ""
+    """What a shell there printed before the latest command could run."""
 
     @abstractmethod
     def run(
@@ -237,11 +239,12 @@ class OverSsh(Machine):
         except subprocess.TimeoutExpired as error:
             raise no_answer(self.name, timeout) from error
         begin = f"{mark}\n".encode()
-        _, began, out = ended.stdout.partition(begin)
+        greeting, began, out = ended.stdout.partition(begin)
         before, _, err = ended.stderr.partition(begin)
         said = (err if began else before).decode(errors="replace")
         if ended.returncode == SSH_FAILED:
             raise explained(self.name, SSH_FAILED, said)
+        self.greeting = greeting.decode(errors="replace").strip()
         return Ended(ended.returncode, out, said)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from opadpo import __version__, errors
 from opadpo.checks import Check
 from opadpo.errors import DependencyMissing, ModelError, OpadpoError, StepFailed, UserError
 from opadpo.files import atomic_write
-from opadpo.jobs.connection_errors import explained
+from opadpo.jobs.connection_errors import SILENT_SHELL, explained
 from opadpo.jobs.folder import CANCEL_FILE, JOB_FILE, RECIPE_FILE, RESOLVED_FILE
 from opadpo.jobs.machines import Machine, OverSsh, joined, python_command
 from opadpo.jobs.record import Job, last_checkpoint
@@ -112,7 +112,7 @@ class OverThere:
         version = self.check_version()
         checks = [version, self._check_disk()]
         if isinstance(self.machine, OverSsh) and self.mirror is not None:
-            checks.append(self._check_rsync())
+            checks += [self._check_rsync(), self._check_shell()]
         if version.state != "ok":
             return checks
         options: list[str] = []
@@ -150,6 +150,14 @@ class OverThere:
             return Check(name, "ok", ended.out.decode().strip())
         remedy = "install it there (apt-get install rsync), or name a shared file system"
         return Check(name, "missing", "not on the PATH", "nothing can be copied there", remedy, required=True)
+
+    def _check_shell(self) -> Check:
+        """Whether rsync gets through: unlike our own calls, it cannot tell a greeting from an answer."""
+        name, said = f"shell on {self.machine.name}", self.machine.greeting
+        if not said:
+            return Check(name, "ok", "prints nothing by itself")
+        cost, remedy = "nothing can be copied there", SILENT_SHELL.format(host=self.machine.name)
+        return Check(name, "missing", f"prints {said.splitlines()[0][:80]!r} by itself", cost, remedy, required=True)
 
     def require_fit(self) -> None:
         """Refuse a machine on which no job of this package could run, before anything is copied.

@@ -194,13 +194,6 @@ def test_a_node_without_the_package_is_refused_before_anything_is_copied(
         assert any(check.required and check.state == "missing" for check in job.target.check(None))
 
 
-def test_check_tells_what_the_doctor_there_finds(sshd: SshServer, workspace: Workspace) -> None:
-    checks = JobByHand(workspace, far(sshd, setup=["export A=1"]), python("")).target.check(None)
-    found = {check.name: check for check in checks}
-    assert found[f"opadpo on far ({ALIAS})"].state == "ok"
-    assert {f"disk on {ALIAS}", f"rsync on {ALIAS}", "torch"} <= set(found)
-
-
 def test_a_full_disk_there_stops_the_copy_with_a_message(sshd: SshServer, workspace: Workspace, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
