@@ -42,7 +42,7 @@ def create(workspace: Workspace) -> FastAPI:
     from app import files
     from app.api import asking, compare, errors, jobs, review
     from app.jobs.refreshing import Refresher
-    from app.theme import ASSETS, CSS, theme
+    from app.theme import ASSETS, STYLES, theme
     from opadpo.comparing.live import LiveAsking
     from opadpo.comparing.service import Comparing
     from opadpo.jobs.service import Jobs
@@ -74,7 +74,7 @@ def create(workspace: Workspace) -> FastAPI:
             pages,
             path="/",
             theme=theme(),
-            css_paths=[CSS],
+            css_paths=STYLES,
             head=script,
             footer_links=[],
             run_history=False,

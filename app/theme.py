@@ -1,11 +1,13 @@
-"""Gradio's theme and page head, fed from the tokens of `assets/app.css` so that colours have one source."""
+"""Gradio's theme and the app's style sheets; colours have one source, the tokens of `opadpo/display/tokens.css`."""
 
 from pathlib import Path
 
 from gradio.themes import Base
 
+import opadpo
+
 ASSETS = Path(__file__).parent / "assets"
-CSS = ASSETS / "app.css"
+STYLES = [Path(opadpo.__file__).parent / "display" / "tokens.css", ASSETS / "app.css"]
 
 
 def theme() -> Base:

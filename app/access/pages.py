@@ -7,12 +7,12 @@ from starlette.responses import HTMLResponse
 
 from app.access.headers import own_policy
 from app.markup import BRAND
-from app.theme import ASSETS, CSS
+from app.theme import ASSETS, STYLES
 
 
 @cache
-def _styles() -> tuple[str, str]:
-    return CSS.read_text(encoding="utf-8"), (ASSETS / "door.css").read_text(encoding="utf-8")
+def _styles() -> list[str]:
+    return [path.read_text(encoding="utf-8") for path in (*STYLES, ASSETS / "door.css")]
 
 
 def login(workspace: str, target: str, *, name: str = "", trouble: str = "", status: int = 200) -> HTMLResponse:

@@ -20,7 +20,7 @@ import notebooks  # a module beside this one: MkDocs looks for imports of a hook
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-TOKENS = ROOT / "app" / "assets" / "app.css"
+TOKENS = ROOT / "opadpo" / "display" / "tokens.css"
 OUTSIDE = {"contributing.md": ROOT / "CONTRIBUTING.md", "index.md": ROOT / "README.md"}
 """Documents at the root of the repository and the pages that stand for them."""
 FLOORS = ("ground", "middle", "upper")
@@ -48,7 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages, and the colours of the app."""
     texts = {
         "contributing.md": OUTSIDE["contributing.md"].read_text("utf-8"),
-        "assets/tokens.css": tokens(),
+        "assets/tokens.css": TOKENS.read_text("utf-8"),
         "reference/index.md": reference_index(),
         **{f"reference/{room}.md": room_page(room) for floor in rooms().values() for room in floor},
         **{notebook_uri(path): notebooks.page(path) for path in notebooks.paths(ROOT)},
@@ -175,10 +175,3 @@ def notebook_uri(path: Path) -> str:
 def notebook_navigation() -> list[Any]:
     """The notebooks in their order, by their titles."""
     return [{notebooks.title(path): notebook_uri(path)} for path in notebooks.paths(ROOT)]
-
-
-def tokens() -> str:
-    """The block of colours from the app's style sheet, so that each colour is written once."""
-    block = re.search(r":root \{.*?\n\}\n", TOKENS.read_text("utf-8"), re.DOTALL)
-    assert block, f"{TOKENS} has no block of tokens"
-    return block[0].replace("  color-scheme: light;\n", "")

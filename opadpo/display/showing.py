@@ -149,7 +149,8 @@ def piece(name: str, text: str, *, kind: str = "", **values: Any) -> Html:
 @cache
 def _style_sheet() -> str:
     """The style sheet in one line, without its comments: every cell that shows something has a copy."""
-    text = (Path(__file__).parent / "pieces.css").read_text(encoding="utf-8")
+    tokens, pieces = ((Path(__file__).parent / name).read_text("utf-8") for name in ("tokens.css", "pieces.css"))
+    text = tokens.replace(":root", ".opadpo") + pieces  # the page around a cell has colours of its own
     return " ".join(re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL).split())
 
 
