@@ -97,6 +97,27 @@ def _fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def given_path(value: object, what: str) -> Path:
+    """A path that a person gave, `~` resolved; `what` says of what. Nothing has to be there.
+
+    Raises:
+        UserError: if no path can be made of it, or none that this machine can look at.
+    """
+    if not isinstance(value, str | Path):
+        raise UserError(f"The {what} is not a path", seen=repr(value), remedy='write it as a text: "a/folder"')
+    if not str(value).strip():
+        raise UserError(f"The {what} is not named", seen=repr(value), remedy='write a path; "." is this folder')
+    try:
+        path = Path(value).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
+    except (ValueError, RuntimeError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        seen = f"{str(value)!a}: {why}"
+        raise UserError(f"The {what} is no path on this machine", seen=seen, remedy="name another one") from error
+    return path
+
+
 @contextmanager
 def folder_errors(path: Path) -> Iterator[None]:
     """Turn what can go wrong while a folder is made into messages.

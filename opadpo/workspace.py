@@ -21,7 +21,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from opadpo.errors import Busy, MissingArtefact, UserError, WorkspaceError, disk_errors
-from opadpo.files import atomic_write, folder_errors, fsync_tree
+from opadpo.files import atomic_write, folder_errors, fsync_tree, given_path
 from opadpo.manifest import Begun, Manifest, Plan
 from opadpo.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
 
@@ -51,10 +51,10 @@ class Workspace:
 
         Raises:
             WorkspaceError: if the folder is not a workspace.
-            UserError: if there is no such `recipe_file`.
+            UserError: if that is no path, or if there is no such `recipe_file`.
             RecipeError: if the recipe has mistakes.
         """
-        path = Path(root).expanduser()
+        path = given_path(root, "workspace")
         if not (path / RECIPE_FILE).is_file():
             free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
             raise WorkspaceError(
@@ -72,9 +72,10 @@ class Workspace:
 
         Raises:
             WorkspaceError: if there is a workspace already, or the folder holds other things.
+            UserError: if that is no path.
             RecipeError: if the recipe has mistakes; nothing is made then.
         """
-        path = Path(root).expanduser()
+        path = given_path(root, "workspace")
         recipe = parse_recipe(recipe_text, overrides)
         check_free(path)
         there = path.exists()

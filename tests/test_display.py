@@ -1,5 +1,6 @@
 """What notebooks show: the right marks, nothing that runs, colours of the app, one output that is updated in place."""
 
+import io
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -10,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from IPython.testing.globalipapp import start_ipython
-from PIL import Image
+from PIL import Image, ImageColor
+from playwright.sync_api import sync_playwright
 
 from opadpo import display, plots
 from opadpo.display.enabling import error_told
 from opadpo.display.progressing import NotebookProgress
 from opadpo.errors import DataError, OpadpoError
-from opadpo.plots.style import SCORES
+from opadpo.plots.style import DARK, SCORES, SERIES
 from opadpo.records import PreferenceExample, Revision, Rollout, Sampling, SentenceReview, WeightSpan
 from opadpo.steps.result import StepResult
 
@@ -137,6 +139,34 @@ def test_colours_are_those_of_the_figures() -> None:
     for score, look in SCORES.items():
         assert f"light-dark({look.line}," in ours[f"s{score}-line"]
         assert score == 4 or f"light-dark({look.fill}," in ours[f"s{score}-bg"]
+    twins: dict[str, set[str]] = {}
+    for light, dark in re.findall(r"light-dark\((#\w+), (#\w+)\)", "".join(ours.values())):
+        twins.setdefault(light, set()).add(dark)
+    shared = DARK.keys() & twins.keys()
+    assert len(shared) > 10
+    assert all(DARK[light] in twins[light] for light in shared)
+    assert {look.color for look in SERIES.values()} <= DARK.keys(), "legible on a dark page"
+
+
+@pytest.mark.browser
+def test_a_figure_takes_the_colours_of_the_page_that_shows_it() -> None:
+    figure = plots.scores({1: 30, 2: 20, 3: 9, 4: 0})
+    shown = display.show_figure(plots.svg_uri(figure), plots.described(figure)).markup
+    found = {}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        for system, theme in (("light", "false"), ("dark", "true")):
+            page = browser.new_page(color_scheme=system)  # pyright: ignore[reportArgumentType]
+            page.set_content(f'<body data-jp-theme-light="{theme}">{shown}')
+            image = page.get_by_alt_text("Figure: Scores of the sentences")
+            found[theme] = Image.open(io.BytesIO(image.screenshot())).convert("RGB")
+        browser.close()
+    for theme, ground, wrong in (("true", "#ffffff", "#a3240a"), ("false", "#15181d", "#ff9478")):
+        colors = [color for _, color in sorted(found[theme].getcolors(1 << 24), reverse=True)]  # pyright: ignore
+        assert colors[0] == ImageColor.getrgb(ground), "the page's own switch counts, not the system's"
+        assert ImageColor.getrgb(wrong) in colors[:6]
 
 
 def test_pictures_are_small_and_one_that_is_gone_is_told(tmp_path: Path) -> None:
@@ -193,14 +223,14 @@ def test_a_bar_that_was_stopped_says_how_far_it_was(monkeypatch: pytest.MonkeyPa
 
 def test_curves_are_drawn_under_the_bar_while_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Shown(monkeypatch)
-    pictures = iter([None, b"first", b"last"])
+    pictures = iter([None, "data:first", "data:last"])
     progress = NotebookProgress(lambda: next(pictures))
     with progress.task("train", 2) as task:
         assert "img" not in {tag for tag, _ in Page(shown.outputs[0].markup).tags}
         task.advance(2)
         progress.draw(force=True, figure=True)
-        assert "Zmlyc3Q=" in shown.outputs[0].markup
-    assert "bGFzdA==" in shown.outputs[0].markup
+        assert "data:first" in shown.outputs[0].markup
+    assert "data:last" in shown.outputs[0].markup
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +247,9 @@ def test_cells_show_records_figures_and_our_errors(shell: Any, capsys: pytest.Ca
     formatted = shell.display_formatter.format(revision())[0]
     assert "<del>dog</del>" in formatted["text/html"]
     assert formatted["text/plain"] == "A red cat sits. It rains."
-    assert shell.display_formatter.format(plots.scores({1: 2}))[0]["image/png"]
+    formatted = shell.display_formatter.format(plots.scores({1: 2}))[0]
+    assert formatted["image/png"], "for exports that know no HTML"
+    assert 'alt="Figure: Scores of the sentences"' in formatted["text/html"]
 
     shell.push({"error": DataError("No images", seen="x.zip", remedy="unpack it")})
     result = shell.run_cell("raise error")

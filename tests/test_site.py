@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -158,6 +159,22 @@ def test_every_link_in_the_site_leads_somewhere(site: Path) -> None:
             if not target.is_file() or unquote(parts.fragment) not in there:
                 dead.append(f"{path.relative_to(site)}: {link}")
     assert dead == []
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_opened_from_a_folder_the_search_finds_and_pictures_are_light_or_dark(site: Path) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        page = browser.new_page(color_scheme="dark")
+        page.goto((site / "index.html").as_uri())
+        assert page.locator("article img:visible").get_attribute("src") == "images/review-1440x900-dark.png#only-dark"
+        page.get_by_placeholder("Search").fill("chosen_up")
+        found = page.locator(".md-search-result__item a").first
+        expect(found).to_have_attribute("href", re.compile(r"/(method|recipes)\.html"), timeout=20_000)
+        browser.close()
 
 
 @pytest.mark.slow

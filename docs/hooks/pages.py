@@ -26,6 +26,7 @@ OUTSIDE = {"contributing.md": ROOT / "CONTRIBUTING.md", "index.md": ROOT / "READ
 FLOORS = ("ground", "middle", "upper")
 """Floors whose rooms have a page in the reference; the command line and the app are no library."""
 LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
+PICTURE = re.compile(r"!\[([^\]]*)\]\((\S+)-light\.png\)")
 CELL_CODE = re.compile(r"<td[^>]*>.*?</td>")
 FENCE = re.compile(r"^( *)(```+).*?^\1\2`*$", re.DOTALL | re.MULTILINE)
 
@@ -59,10 +60,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Relative links made to lead to pages of the site; one that leads to no page is a warning."""
+    """Relative links made to lead to pages of the site; one that leads to no page is a warning.
+
+    A picture that was taken in light and in dark is shown in the reader's.
+    """
     uri = page.file.src_uri
     if uri.startswith("reference/"):
         return markdown
+    markdown = PICTURE.sub(_in_both, markdown)
     source = next((path for path in notebooks.paths(ROOT) if notebook_uri(path) == uri), None)
     source = source or (OUTSIDE["contributing.md"] if uri == "contributing.md" else DOCS / uri)
 
@@ -77,6 +82,13 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         return f"{match[1]}{os.path.relpath(found, os.path.dirname(uri) or '.')}{end}"
 
     return "".join(part if fenced else LINK.sub(replaced, part) for fenced, part in fences(markdown))
+
+
+def _in_both(match: re.Match[str]) -> str:
+    alt, name = match[1], match[2]
+    if not (DOCS / f"{name}-dark.png").exists():
+        return match[0]
+    return "".join(f"![{alt}]({name}-{scheme}.png#only-{scheme})" for scheme in ("light", "dark"))
 
 
 def on_page_content(html: str, page: Page, **_: Any) -> str:

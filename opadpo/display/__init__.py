@@ -6,8 +6,8 @@
 from opadpo.display.enabling import enable
 from opadpo.display.progressing import NotebookProgress, notebook_progress, training_progress
 from opadpo.display.running import catch_up, follow, run
-from opadpo.display.showing import Html, Picture, error_box, note, picture, show, table
-from opadpo.display.workspaces import captions, examples, prompts, revisions, rollouts, scores
+from opadpo.display.showing import Html, Picture, error_box, note, picture, show, show_figure, table
+from opadpo.display.workspaces import captions, examples, prompts, revisions, rollouts, scores, tradeoff
 
 __all__ = [
     "Html",
@@ -28,6 +28,8 @@ __all__ = [
     "run",
     "scores",
     "show",
+    "show_figure",
     "table",
+    "tradeoff",
     "training_progress",
 ]

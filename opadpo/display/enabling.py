@@ -7,7 +7,7 @@ import warnings
 from types import TracebackType
 from typing import Any
 
-from opadpo.display.showing import Html, error_box, show
+from opadpo.display.showing import Html, error_box, show, show_figure
 from opadpo.errors import OpadpoError
 from opadpo.records import PreferenceExample, Revision, Rollout
 from opadpo.steps.result import StepResult
@@ -20,7 +20,7 @@ DPI = 80
 
 
 def enable() -> None:
-    """Show records as HTML, figures as PNG and our errors as boxes from now on. Outside IPython it does nothing."""
+    """Show records and figures as HTML and our errors as boxes from now on. Outside IPython it does nothing."""
     shell = _shell()
     if shell is None:
         return
@@ -30,8 +30,11 @@ def enable() -> None:
     for kind in RECORDS:
         html.for_type(kind, lambda record: show(record).markup)
         plain.for_type(kind, lambda record, printer, _cycle: printer.text(repr(show(record))))
+    html.for_type_by_name("matplotlib.figure", "Figure", _figure)
     shell.display_formatter.formatters["image/png"].for_type_by_name("matplotlib.figure", "Figure", _png)
-    plain.for_type_by_name("matplotlib.figure", "Figure", lambda _figure, printer, _cycle: printer.text("a figure"))
+    plain.for_type_by_name(
+        "matplotlib.figure", "Figure", lambda figure, printer, _cycle: printer.text(_described(figure))
+    )
     shell.set_custom_exc((OpadpoError, KeyboardInterrupt), _tell)
 
 
@@ -44,10 +47,23 @@ def _shell() -> Any:
     return get_ipython()
 
 
+def _figure(figure: Any) -> str:
+    from opadpo.plots import svg_uri
+
+    return show_figure(svg_uri(figure), _described(figure)).markup
+
+
 def _png(figure: Any) -> bytes:
+    """For front ends and exports that know no HTML."""
     from opadpo.plots import png
 
     return png(figure, dpi=DPI)
+
+
+def _described(figure: Any) -> str:
+    from opadpo.plots import described
+
+    return described(figure)
 
 
 def _tell(

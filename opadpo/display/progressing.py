@@ -3,7 +3,6 @@
 Plain display updates: it needs no widgets, and what an executed notebook keeps is the last state.
 """
 
-import base64
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,12 +63,12 @@ class Bar:
 class NotebookProgress:
     """Where a step tells how far it is, in a notebook."""
 
-    def __init__(self, figure: Callable[[], bytes | None] | None = None) -> None:
-        """`figure` draws a PNG of what there is so far; None where there is nothing to draw yet."""
+    def __init__(self, figure: Callable[[], str | None] | None = None) -> None:
+        """`figure` draws what there is so far, as a data URI; None where there is nothing to draw yet."""
         self.bars: list[Bar] = []
         self.messages: list[tuple[str, str]] = []
         self._figure = figure
-        self._drawn: bytes | None = None
+        self._drawn: str | None = None
         self._next_figure = 0.0
         self._handle: Any = None
         self._shown = 0.0
@@ -118,9 +117,8 @@ class NotebookProgress:
 
     def html(self) -> Html:
         """What there is to see now."""
-        uri = f"data:image/png;base64,{base64.b64encode(self._drawn).decode()}" if self._drawn else None
         text = "\n".join([*(f"{bar.description}: {bar.done}" for bar in self.bars), *(m for _, m in self.messages)])
-        return piece("progress", text, tasks=self.bars, messages=self.messages, figure=uri)
+        return piece("progress", text, tasks=self.bars, messages=self.messages, figure=self._drawn)
 
     def _update(self, html: Html) -> None:
         from IPython.display import display
@@ -138,11 +136,11 @@ def notebook_progress() -> NotebookProgress:
 
 def training_progress(workspace: Workspace, name: str) -> NotebookProgress:
     """The same with the run's curves below, drawn anew while it trains; a resumed run's begin where it began."""
-    from opadpo.plots import png, training_curves
+    from opadpo.plots import svg_uri, training_curves
     from opadpo.steps.looking import curve
 
-    def drawn() -> bytes | None:
+    def drawn() -> str | None:
         lines = curve(workspace, name)
-        return png(training_curves(name, lines), dpi=80) if len(lines) > 1 else None
+        return svg_uri(training_curves(name, lines)) if len(lines) > 1 else None
 
     return NotebookProgress(drawn)

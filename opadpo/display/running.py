@@ -2,10 +2,11 @@
 
 import getpass
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from opadpo.display.progressing import Bar, NotebookProgress, notebook_progress, training_progress
-from opadpo.errors import StepFailed
+from opadpo.errors import StepFailed, UserError
 from opadpo.jobs.folder import ALARMS_FILE, PROGRESS_FILE, RESULT_FILE, read_json, read_lines
 from opadpo.jobs.record import Job, JobRequest
 from opadpo.jobs.service import Jobs
@@ -22,7 +23,9 @@ def catch_up(workspace: Workspace, before: str) -> None:
     catching_up.catch_up(workspace, before, progress=notebook_progress())
 
 
-def run(workspace: Workspace, step: str, *, target: str | None = None) -> StepResult:
+def run(
+    workspace: Workspace, step: str, *, target: str | None = None, models: Sequence[str] = catching_up.MODELS
+) -> StepResult:
     """Run a step of the method, with a bar, and the curves of a training run below it.
 
     Args:
@@ -30,27 +33,43 @@ def run(workspace: Workspace, step: str, *, target: str | None = None) -> StepRe
         step: a name of `opadpo.steps.catching_up.STEPS`.
         target: None runs it in this process; a target of the recipe (`local` is always one) makes it a job, which the
             cell follows. A job of the same step that has not ended is followed, not started again.
+        models: which ones describe images and are scored; of no meaning to the other steps.
 
     Raises:
+        UserError: if there is no such target, or the models are not a list of names.
         StepFailed: if the job did not succeed, or if the cell was interrupted: the job goes on then.
         OpadpoError: as the step.
     """
+    names = catching_up.checked_models(models)
     progress = training_progress(workspace, step) if step in ("opa", "opadpo") else notebook_progress()
-    if target is None:
-        return catching_up.run_step(workspace, step, progress=progress)
+    nothing_to_score = step == "evaluate" and not workspace.recipe.evaluate.benchmarks
+    if target is None or nothing_to_score:
+        return catching_up.run_step(workspace, step, progress=progress, models=names)
+    if not isinstance(target, str):
+        raise UserError("The target is not a name", seen=repr(target), remedy='write "local", or None for this kernel')
     jobs = Jobs(workspace)
-    running = next((job for job in jobs.list() if job.step == step and not job.terminal), None)
+    jobs.target(target)
+    request = JobRequest.model_validate({"step": step, "target": target, "overrides": workspace.overrides})
+    if step == "evaluate":
+        request = request.model_copy(update={"models": names})
+    if step != "caption":
+        return _as_job(jobs, request, progress)
+    described = [
+        request.model_copy(update={"models": names, "prompt_set": each})
+        for each in catching_up.captioned_sets(workspace)
+    ]
+    return catching_up.together([_as_job(jobs, each, progress) for each in described])
+
+
+def _as_job(jobs: Jobs, request: JobRequest, progress: NotebookProgress) -> StepResult:
+    """Submit a job, or find the one that does this already, and follow it."""
+    alike = (request.step, request.prompt_set)
+    running = next(
+        (job for job in jobs.list() if (job.step, job.request.prompt_set) == alike and not job.terminal), None
+    )
     if running is None:
-        request = JobRequest.model_validate(
-            {
-                "step": step,
-                "target": target,
-                "models": list(catching_up.MODELS) if step in ("caption", "evaluate") else [],
-                "overrides": workspace.overrides,
-            }
-        )
         running = jobs.submit(request, by=getpass.getuser(), progress=progress)
-        progress.say(f"Job {running.job_id} on {target}: it goes on without this notebook.")
+        progress.say(f"Job {running.job_id} on {running.target}: it goes on without this notebook.")
     else:
         progress.say(f"Job {running.job_id} does this already.")
     return follow(jobs, running.job_id, progress)
@@ -94,11 +113,11 @@ def follow(jobs: Jobs, job_id: str, progress: NotebookProgress) -> StepResult:
 
 def _advance(progress: NotebookProgress, bar: Bar | None, job: Job, seen: dict[str, Any]) -> Bar | None:
     """The bar as the job's progress file has it; a new one where the job is at another piece of work."""
-    if not seen:
+    if not seen.get("task"):  # it has not begun to count, or had nothing to do
         waits = f"{job.state}: {job.reason}" if job.reason else str(job.state)
         bar = bar or progress.add(f"Job {job.job_id}", None)
-        bar.pace = waits
-        progress.draw()
+        bar.pace, bar.finished = waits, job.state == "succeeded"
+        progress.draw(force=job.terminal)
         return bar
     if bar is None or bar.description != seen["task"]:
         if bar is not None:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -18,6 +19,9 @@ OWN_WORKSPACE = "07_your_own_data.ipynb"
 
 FOLDER = "notebooks"
 """Where a workspace has its copies."""
+
+OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)]+)\)")
+"""A link to another folder of the source tree."""
 
 SHARED = f"share/opadpo/{FOLDER}"
 """Where an installation has them, below its root."""
@@ -70,9 +74,18 @@ def copy_into(root: Path) -> tuple[Path, list[str]]:
             notebook = json.loads(path.read_text(encoding="utf-8"))
             if path.name != OWN_WORKSPACE:
                 notebook = with_parameters(notebook, {"workspace": "..", "recipe": None, "settings": []})
-            atomic_write(folder / path.name, to_text(without_outputs(notebook)))
+            atomic_write(folder / path.name, to_text(_with_links_beside(without_outputs(notebook))))
             made.append(path.name)
     return folder, made
+
+
+def _with_links_beside(notebook: dict[str, Any]) -> dict[str, Any]:
+    """The notebook with links to the other notebooks only: a workspace has no documents of ours, just their names."""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = OUTSIDE.sub(r"\1 (`\2`)", "".join(cell["source"]))
+            cell["source"] = text.splitlines(keepends=True)
+    return notebook
 
 
 def with_parameters(notebook: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

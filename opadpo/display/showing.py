@@ -115,6 +115,11 @@ def _(record: WorkspaceStatus) -> Html:
     return piece("status", f"{len(rows)} artefacts", rows=rows, following=following)
 
 
+def show_figure(uri: str, alt: str) -> Html:
+    """A figure, given as a data URI, that goes by the page's light or dark."""
+    return piece("figure", alt, kind="figure", uri=uri, alt=alt)
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> Html:
     """Rows with the same keys as a table; numbers to the right, `Picture` values as pictures."""
     names = list(rows[0]) if rows else []
@@ -170,8 +175,17 @@ def _templates() -> Any:
 
 def _told(counts: Mapping[str, int]) -> list[str]:
     """Counts worth telling, in words."""
-    shown = {name: number for name, number in counts.items() if number and "dropped/" not in name}
-    return [in_words(name.replace("/", ": "), number) for name, number in shown.items()]
+    told: list[str] = []
+    groups: dict[str, list[str]] = {}
+    for name, number in counts.items():
+        group, _, what = name.rpartition("/")
+        if not number or "dropped/" in name:
+            continue
+        if group:
+            groups.setdefault(group, []).append(in_words(what, number))
+        else:
+            told.append(in_words(what, number))
+    return [*told, *(f"{group}: {', '.join(words)}" for group, words in groups.items())]
 
 
 def _weighted(text: str, spans: Sequence[WeightSpan]) -> Iterator[tuple[str, int, str]]:

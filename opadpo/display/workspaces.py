@@ -4,15 +4,20 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import add
 
+from opadpo import plots
 from opadpo.comparing.catalogue import Catalogue
-from opadpo.comparing.columns import Column, Questions, benchmark_of_set
+from opadpo.comparing.columns import Column, Questions
 from opadpo.comparing.marks import Piece, pieces
-from opadpo.display.showing import Html, note, picture, piece, show, table
+from opadpo.display.showing import Html, note, picture, piece, show, show_figure, table
 from opadpo.plots import series
 from opadpo.steps import looking
+from opadpo.steps.benchmarks import benchmark_of
+from opadpo.steps.catching_up import NO_BENCHMARK, checked_models
 from opadpo.steps.evaluate import scores_of
 from opadpo.steps.sets import HELDOUT, folder_of_set
 from opadpo.workspace import Workspace
+
+NOT_BOTH = "No benchmark of the recipe counts both what is made up and what is told (toy, amber, chair and objhal do)."
 
 
 def prompts(workspace: Workspace, count: int = 4) -> Html:
@@ -58,8 +63,14 @@ def examples(workspace: Workspace, count: int = 2) -> Html:
     )
 
 
-def captions(workspace: Workspace, models: Sequence[str], count: int = 4, prompt_set: str = HELDOUT) -> Html:
-    """Captions side by side, with the objects marked that a benchmark has found; largest differences first."""
+def captions(workspace: Workspace, models: Sequence[str], count: int = 4, prompt_set: str | None = None) -> Html:
+    """Captions side by side, with the objects marked that a benchmark has found; largest differences first.
+
+    Without `prompt_set` they are those that the recipe's first benchmark scores, else the held-out ones.
+    """
+    models = checked_models(models)
+    chosen = [benchmark_of(name).prompt_set for name in workspace.recipe.evaluate.benchmarks]
+    prompt_set = prompt_set or next(iter(chosen), HELDOUT)
     catalogue = Catalogue(workspace)
     questions = catalogue.questions(prompt_set)
     columns = [catalogue.column(model, prompt_set) for model in models]
@@ -92,17 +103,32 @@ def _marked(column: Column, questions: Questions, place: int) -> list[Piece]:
     return pieces(caption.text, found.mentioned, found.hallucinated, found.unjudged)
 
 
-def scores(workspace: Workspace, models: Sequence[str], prompt_set: str = HELDOUT) -> Html:
-    """Every metric of a set's benchmark with its interval, a column per model."""
-    benchmark = benchmark_of_set(prompt_set)
-    if benchmark is None:
-        return note(f"No benchmark scores the set {prompt_set}.")
-    found = {(score.metric, model): score for model in models for score in scores_of(workspace, model, benchmark)}
-    metrics = dict.fromkeys(metric for metric, _ in found)
-    rows = [
-        (f"{metric}, {benchmark.unit(metric)}", [found.get((metric, model)) for model in models]) for metric in metrics
+def scores(workspace: Workspace, models: Sequence[str]) -> Html:
+    """Every metric of the recipe's benchmarks with its interval, a column per model; a table for each benchmark."""
+    models = checked_models(models)
+    tables = []
+    for benchmark in map(benchmark_of, workspace.recipe.evaluate.benchmarks):
+        found = {(score.metric, model): score for model in models for score in scores_of(workspace, model, benchmark)}
+        metrics = dict.fromkeys(metric for metric, _ in found)
+        rows = [(f"{name}, {benchmark.unit(name)}", [found.get((name, model)) for model in models]) for name in metrics]
+        labels = [series(model).label for model in models]
+        tables.append(piece("scores", f"{len(rows)} metrics", title=benchmark.title, models=labels, rows=rows))
+    return reduce(add, tables) if tables else note(NO_BENCHMARK)
+
+
+def tradeoff(workspace: Workspace, models: Sequence[str]) -> Html:
+    """What is made up against what is told, a figure for each of the recipe's benchmarks that counts both."""
+    models = checked_models(models)
+    figures = [
+        plots.tradeoff(
+            points,
+            hallucination_label=f"{benchmark.hallucination}, %",
+            coverage_label=f"{benchmark.coverage}, {benchmark.unit(benchmark.coverage)}",
+        )
+        for benchmark, points in looking.tradeoffs(workspace, models)
     ]
-    return piece("scores", f"{len(rows)} metrics", models=[series(model).label for model in models], rows=rows)
+    drawn = [show_figure(plots.svg_uri(figure), plots.described(figure)) for figure in figures]
+    return reduce(add, drawn) if drawn else note(NOT_BOTH)
 
 
 def _stacked(parts: Sequence[Html]) -> Html:

@@ -6,7 +6,7 @@ Colours tell models apart under colour-blind sight, and markers or dashes repeat
 
 from opadpo.plots.data import expert_trust, lengths, scores
 from opadpo.plots.models import CaptionedImage, Point, before_and_after, tradeoff
-from opadpo.plots.saving import png, save, svg
+from opadpo.plots.saving import described, png, save, svg, svg_uri
 from opadpo.plots.style import SERIES, Series, series
 from opadpo.plots.training import (
     RESPONSES,
@@ -32,6 +32,7 @@ __all__ = [
     "Series",
     "attention",
     "before_and_after",
+    "described",
     "expert_trust",
     "lengths",
     "likelihoods",
@@ -43,6 +44,7 @@ __all__ = [
     "scores",
     "series",
     "svg",
+    "svg_uri",
     "tradeoff",
     "training_curves",
 ]

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from opadpo.plots.style import BAD, GOOD, MUTED, SCORES, TEXT, calm
+from opadpo.plots.style import ACCENT, BAD, GOOD, MUTED, SCORES, STANDARD, SURFACE, TEXT, calm
 
-_RESPONSE_COLORS = {"generated": MUTED, "standard": "#a85b00", "revised": GOOD, "deleted": BAD}
+_RESPONSE_COLORS = {"generated": MUTED, "standard": STANDARD, "revised": GOOD, "deleted": BAD}
 
 
 def expert_trust(scores: Mapping[str, Mapping[str, int]], error_types: Mapping[str, Mapping[str, int]]) -> Figure:
@@ -21,12 +22,15 @@ def expert_trust(scores: Mapping[str, Mapping[str, int]], error_types: Mapping[s
         names = list(matrix)
         rows = [[matrix[name].get(other, 0) for other in names] for name in names]
         most = max((count for row in rows for count in row), default=0) or 1
-        axes.imshow([[(count / most) ** 0.5 for count in row] for row in rows], cmap="Blues", vmin=0, vmax=1.3)
         for y, row in enumerate(rows):
             for x, count in enumerate(row):
                 weight = "bold" if x == y else "normal"
-                color = "white" if (count / most) ** 0.5 > 0.8 else TEXT
+                share = (count / most) ** 0.5
+                # Nothing in between: there no colour of the number would be legible, in light or in dark.
+                strength, color = (0.9, SURFACE) if share > 0.8 else (0.6 * share, TEXT)
+                axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=ACCENT, alpha=strength, linewidth=0))
                 axes.text(x, y, str(count), ha="center", va="center", color=color, fontweight=weight)
+        axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5), aspect="equal")
         labels = [name.replace("_error", "").replace("_", "\n") for name in names]
         axes.set_xticks(range(len(names)), labels, fontsize=9)
         axes.set_yticks(range(len(names)), labels, fontsize=9)
@@ -47,7 +51,7 @@ def lengths(counts: Mapping[str, Sequence[int]], *, unit: str = "tokens") -> Fig
     grid = figure.subplots(max(len(counts), 1), 1, squeeze=False, sharex=True)[:, 0]
     for axes, (name, values) in zip(grid, counts.items(), strict=False):
         color = _RESPONSE_COLORS.get(name, MUTED)
-        axes.hist(values, bins=edges, color=color, edgecolor="white", linewidth=0.5)
+        axes.hist(values, bins=edges, color=color, edgecolor=SURFACE, linewidth=0.5)
         middle = median(values) if values else 0
         axes.axvline(middle, color=TEXT, linewidth=1.0, linestyle="--")
         told = f"{name}: {len(values):,} texts, half of them up to {middle:g} {unit}"
@@ -67,9 +71,10 @@ def scores(counts: Mapping[int, int]) -> Figure:
         look = SCORES[score]
         count = counts.get(score, 0)
         axes.barh(place, count, color=look.fill, edgecolor=look.line, height=0.7)
-        told = f" {count:,}  ({count / total:.0%})"
-        axes.annotate(told, (count, place), va="center", fontsize=9, color=TEXT, annotation_clip=False)
-        axes.text(0, place, f"{name}  ", ha="right", va="center", fontsize=9, color=TEXT)
+        told = f"{count:,}  ({count / total:.0%})"
+        near = {"textcoords": "offset points", "va": "center", "fontsize": 9, "color": TEXT, "annotation_clip": False}
+        axes.annotate(told, (count, place), xytext=(4, 0), **near)
+        axes.annotate(name, (0, place), xytext=(-6, 0), ha="right", **near)
     axes.invert_yaxis()
     axes.set_yticks([])
     axes.set_xlim(0, max([*counts.values(), 1]) * 1.18)

@@ -1,10 +1,16 @@
-"""Colours, markers and the calm look that all figures share."""
+"""Colours, markers and the calm look that all figures share.
+
+A figure is drawn in the light colours. `DARK` has the twin of each for a page that is dark: an SVG carries both.
+"""
 
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
 TEXT, MUTED, LINE, GOOD, BAD = "#1a1d23", "#565e6c", "#e2e5ea", "#0a6859", "#a82f10"
+SURFACE, ACCENT, STANDARD = "#ffffff", "#3f4bc4", "#a85b00"
+PLAIN = "#6672e0"
+"""Of pixels, which have one colour for both: it stands out from a light page and from a dark one."""
 
 
 class ScoreLook(NamedTuple):
@@ -33,12 +39,21 @@ class Series(NamedTuple):
 
 SERIES = {
     "base": Series("#5f6776", "o", "base"),
-    "opa": Series("#a85b00", "s", "OPA"),
-    "opadpo": Series("#3f4bc4", "D", "OPA-DPO"),
-    "dpo": Series("#a82f10", "^", "DPO without OPA"),
-    "dpo-plain": Series("#0a6859", "v", "plain DPO"),
+    "opa": Series(STANDARD, "s", "OPA"),
+    "opadpo": Series(ACCENT, "D", "OPA-DPO"),
+    "dpo": Series(BAD, "^", "DPO without OPA"),
+    "dpo-plain": Series(GOOD, "v", "plain DPO"),
 }
 _OTHERS = [("#7a3b8f", "P"), ("#2f7ea8", "X"), ("#6b7a1f", "h"), ("#8f3b5b", "*")]
+
+DARK = {
+    SURFACE: "#15181d", TEXT: "#e6e8ec", "#000000": "#e6e8ec", MUTED: "#a1a9b6", LINE: "#2a2f38",
+    GOOD: "#64d1bd", BAD: "#ff9d83", ACCENT: "#a3adff", STANDARD: "#f0ab5e",
+    "#a3240a": "#ff9478", "#f2a553": "#9a5f16", "#b56a15": "#c0802f", "#f9eab8": "#332b10", "#a5821f": "#8d752d",
+    "#3f9484": "#3c8c7e",
+    "#5f6776": "#98a1b0", "#7a3b8f": "#d59ae6", "#2f7ea8": "#7cc3ea", "#6b7a1f": "#c2d169", "#8f3b5b": "#eb98b8",
+}  # fmt: skip
+"""Light colour -> its twin on a dark page: those of the app, where it has them."""
 
 
 def series(name: str, position: int = 0) -> Series:

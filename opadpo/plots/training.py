@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.figure import Figure
 
-from opadpo.plots.style import BAD, GOOD, MUTED, calm, series
+from opadpo.plots.style import BAD, GOOD, MUTED, PLAIN, STANDARD, SURFACE, calm, series
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +44,7 @@ def _smoothed(values: Sequence[float], share: float = 0.1) -> list[float]:
 
 RESPONSES = ("generated", "standard", "revised")
 
-RESPONSE_LOOKS = {"generated": (MUTED, "-"), "standard": ("#a85b00", "--"), "revised": (GOOD, "-.")}
+RESPONSE_LOOKS = {"generated": (MUTED, "-"), "standard": (STANDARD, "--"), "revised": (GOOD, "-.")}
 """Response -> colour and dashes."""
 
 
@@ -61,7 +61,7 @@ def on_policy(means: Mapping[str, Mapping[str, float]]) -> Figure:
         places = [i + (offset - (len(means) - 1) / 2) * width for i in range(len(RESPONSES))]
         heights = [values[response] for response in RESPONSES]
         label, hatch = f"under {style.label}", "//" if offset else None
-        axes.bar(places, heights, width * 0.92, color=style.color, label=label, hatch=hatch, edgecolor="white")
+        axes.bar(places, heights, width * 0.92, color=style.color, label=label, hatch=hatch, edgecolor=SURFACE)
         for place, height in zip(places, heights, strict=True):
             below = {"xytext": (0, -3), "textcoords": "offset points", "ha": "center", "va": "top"}
             axes.annotate(f"{height:.2f}", (place, height), fontsize=8.5, **below)
@@ -158,7 +158,7 @@ def attention(rows: Sequence[Row]) -> Figure:
 
     figure = Figure(figsize=(4.2 * max(len(rows), 1), 4.4), layout="constrained")
     for axes, row in zip(figure.subplots(1, max(len(rows), 1), squeeze=False)[0], rows, strict=False):
-        axes.imshow(row.visible, cmap=ListedColormap(["#f3f4f7", "#3f4bc4"]), interpolation="nearest", vmin=0, vmax=1)
+        axes.imshow(row.visible, cmap=ListedColormap(["none", PLAIN]), interpolation="nearest", vmin=0, vmax=1)
         ends = list(accumulate(length for _, length in row.parts))
         for end in ends[:-1]:
             axes.axhline(end - 0.5, color=BAD, linewidth=0.9)

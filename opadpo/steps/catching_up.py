@@ -1,14 +1,17 @@
 """The method from anywhere: a workspace made or opened, and whatever is missing before a step, made first."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from opadpo.errors import UserError, WorkspaceError
+from opadpo.files import given_path
 from opadpo.progress import Progress
 from opadpo.recipe import dump_recipe, parse_recipe, preset_text
 from opadpo.steps import plans
+from opadpo.steps.benchmarks import benchmark_of
 from opadpo.steps.build import build
 from opadpo.steps.caption import caption
 from opadpo.steps.evaluate import evaluate
@@ -16,55 +19,111 @@ from opadpo.steps.prepare import prepare
 from opadpo.steps.result import StepResult
 from opadpo.steps.revise import revise
 from opadpo.steps.rollout import rollout
+from opadpo.steps.sets import HELDOUT
 from opadpo.steps.status import WorkspaceStatus, status
 from opadpo.steps.train import train
 from opadpo.workspace import RECIPE_FILE, Workspace
+
+MODELS = (plans.BASE, "opa", "opadpo")
+"""What the method compares."""
+
+Run = Callable[[Workspace, Sequence[str], Progress], StepResult]
+"""Does a step, or what is missing of it; the last ones with these models."""
 
 
 class Step(NamedTuple):
     """One step of the method, as it runs without further questions."""
 
-    run: Callable[[Workspace, Progress], StepResult]
-    """Does it, or what is missing of it."""
+    run: Run
     makes: tuple[str, ...]
     """Artefacts that have to be done."""
 
 
-def _train(stage: plans.Stage) -> Callable[[Workspace, Progress], StepResult]:
-    return lambda workspace, progress: train(workspace, stage, progress=progress)
+def _train(stage: plans.Stage) -> Run:
+    return lambda workspace, _, progress: train(workspace, stage, progress=progress)
 
 
-MODELS = (plans.BASE, "opa", "opadpo")
-"""What the method compares."""
+def _caption(workspace: Workspace, models: Sequence[str], progress: Progress) -> StepResult:
+    sets = captioned_sets(workspace)
+    return together([caption(workspace, models, progress=progress, prompt_set=each) for each in sets])
+
+
+def together(results: Sequence[StepResult]) -> StepResult:
+    """One result of a step that was run for several sets of prompts with the same models."""
+    counts = Counter(results[0].counts)
+    for result in results[1:]:
+        counts.update({name: number for name, number in result.counts.items() if name != "models"})
+    return results[0].model_copy(
+        update={
+            "status": "done" if any(each.status == "done" for each in results) else "up_to_date",
+            "outputs": [output for each in results for output in each.outputs],
+            "counts": dict(counts),
+            "warnings": list(dict.fromkeys(warning for each in results for warning in each.warnings)),
+        }
+    )
+
+
+def _evaluate(workspace: Workspace, models: Sequence[str], progress: Progress) -> StepResult:
+    if not workspace.recipe.evaluate.benchmarks:
+        return StepResult(step="evaluate", status="up_to_date", outputs=[], warnings=[NO_BENCHMARK])
+    return evaluate(workspace, models, progress=progress)
+
+
+NO_BENCHMARK = "The recipe names no benchmark, so nothing counts what is made up: `evaluate.benchmarks` takes some."
 
 STEPS: Mapping[str, Step] = MappingProxyType(
     {
-        "prepare": Step(lambda workspace, progress: prepare(workspace, progress=progress), ("prompts", "base.json")),
-        "rollout": Step(lambda workspace, progress: rollout(workspace, progress=progress), ("rollouts",)),
-        "revise": Step(lambda workspace, progress: revise(workspace, progress=progress), ("expert",)),
+        "prepare": Step(lambda workspace, _, progress: prepare(workspace, progress=progress), ("prompts", "base.json")),
+        "rollout": Step(lambda workspace, _, progress: rollout(workspace, progress=progress), ("rollouts",)),
+        "revise": Step(lambda workspace, _, progress: revise(workspace, progress=progress), ("expert",)),
         "build": Step(
-            lambda workspace, progress: build(workspace, progress=progress), ("datasets/opa", "datasets/opadpo")
+            lambda workspace, _, progress: build(workspace, progress=progress), ("datasets/opa", "datasets/opadpo")
         ),
         "opa": Step(_train("opa"), ("adapters/opa",)),
         "opadpo": Step(_train("opadpo"), ("adapters/opadpo",)),
-        "caption": Step(
-            lambda workspace, progress: caption(workspace, MODELS, progress=progress, prompt_set="heldout"),
-            tuple(f"captions/{model}/heldout.parquet" for model in MODELS),
-        ),
-        "evaluate": Step(lambda workspace, progress: evaluate(workspace, MODELS, progress=progress), ()),
+        "caption": Step(_caption, tuple(f"captions/{model}/{HELDOUT}.parquet" for model in MODELS)),
+        "evaluate": Step(_evaluate, ()),
     }
 )
 """The method, in order."""
 
 
-def run_step(workspace: Workspace, step: str, *, progress: Progress) -> StepResult:
-    """Run one step of the method; as everywhere, only what is missing is made.
+def captioned_sets(workspace: Workspace) -> list[str]:
+    """The sets that models describe: the held-out prompts, and those of the recipe's benchmarks.
 
     Raises:
-        UserError: if there is no such step.
+        UserError: if a benchmark is unknown.
+    """
+    return list(dict.fromkeys([HELDOUT, *(benchmark_of(n).prompt_set for n in workspace.recipe.evaluate.benchmarks)]))
+
+
+def checked_models(models: Sequence[str]) -> list[str]:
+    """Names of models, each once.
+
+    Raises:
+        UserError: if they are not a list of names, or there is none.
+    """
+    if isinstance(models, str) or not isinstance(models, Sequence) or not all(isinstance(each, str) for each in models):
+        raise UserError("The models are not a list of names", seen=repr(models), remedy='write ["base", "opadpo"]')
+    if not models:
+        raise UserError("No model is named", seen="[]", remedy='write ["base", "opadpo"]')
+    return list(dict.fromkeys(models))
+
+
+def run_step(workspace: Workspace, step: str, *, progress: Progress, models: Sequence[str] = MODELS) -> StepResult:
+    """Run one step of the method; as everywhere, only what is missing is made.
+
+    Args:
+        workspace: where.
+        step: a name of `STEPS`.
+        progress: told how far it is.
+        models: which ones describe images and are scored; of no meaning to the other steps.
+
+    Raises:
+        UserError: if there is no such step, or the models are not a list of names.
         OpadpoError: as the step.
     """
-    return _step(step).run(workspace, progress)
+    return _step(step).run(workspace, checked_models(models), progress)
 
 
 def catch_up(workspace: Workspace, before: str, *, progress: Progress) -> list[str]:
@@ -86,7 +145,7 @@ def catch_up(workspace: Workspace, before: str, *, progress: Progress) -> list[s
             continue  # revisions that were imported or made by people need no expert
         if any(state in ("missing", "partial") for state in states.values()):
             progress.say(f"{_made(states)} not there yet: `{name}` runs first, with this workspace's sizes.")
-            for message in STEPS[name].run(workspace, progress).warnings:
+            for message in STEPS[name].run(workspace, MODELS, progress).warnings:
                 progress.warn(message)
             ran.append(name)
         elif stale := [artefact for artefact, state in states.items() if state == "stale"]:
@@ -121,9 +180,17 @@ def open_or_make(root: Path | str, recipe: str | None = None, settings: Sequence
         RecipeError: if the recipe has mistakes.
         UserError: if there is no such recipe, or the settings are not a list of texts.
     """
-    if isinstance(settings, str) or not all(isinstance(setting, str) for setting in settings):
-        raise UserError("The settings are not a list of texts", seen=settings, remedy='write ["section.key=value"]')
-    root = Path(root).expanduser()
+    if not isinstance(settings, list | tuple) or not all(isinstance(setting, str) for setting in settings):
+        raise UserError(
+            "The settings are not a list of texts",
+            seen=repr(settings),
+            remedy='write ["section.key=value"], or []',
+        )
+    if recipe is not None and not isinstance(recipe, str):
+        raise UserError(
+            "The recipe is not a name", seen=repr(recipe), remedy='write "toy", or None to take a workspace as it is'
+        )
+    root = given_path(root, "workspace")
     if not (root / RECIPE_FILE).exists() and recipe is not None:
         return Workspace.create(root, preset_text(recipe), list(settings))
     workspace = Workspace.open(root)

@@ -7,13 +7,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opadpo.errors import DataError, UserError
+from opadpo.errors import DataError
+from opadpo.evaluation.benchmark import Benchmark
 from opadpo.evaluation.result import read_evaluation
+from opadpo.files import given_path
 from opadpo.plots import Point, Row
 from opadpo.records import PreferenceExample, Prompt, Revision, Rollout
 from opadpo.review.store import ReviewStore
 from opadpo.steps import plans
-from opadpo.steps.benchmarks import BENCHMARKS
+from opadpo.steps.benchmarks import benchmark_of
 from opadpo.steps.reporting.facts import curve as read_curve
 from opadpo.steps.reporting.facts import measured_on_policy
 from opadpo.tables import iter_prompts, iter_rollouts
@@ -215,23 +217,20 @@ def _collator(workspace: Workspace, count: int, *, masked: bool) -> "Collator":
     )
 
 
-def tradeoff(workspace: Workspace, models: Sequence[str]) -> list[Point]:
-    """What models make up and what they tell, in percent, by the first of the recipe's benchmarks that counts both.
+def tradeoffs(workspace: Workspace, models: Sequence[str]) -> list[tuple[Benchmark, list[Point]]]:
+    """What models make up and what they tell, by each of the recipe's benchmarks that counts both.
 
     Raises:
-        UserError: if none does.
+        UserError: if a benchmark is unknown.
         WorkspaceError: if a model has no figures, or they are damaged.
     """
-    chosen = [BENCHMARKS[name] for name in workspace.recipe.evaluate.benchmarks]
-    benchmark = next((each for each in chosen if len(each.main) == 2), None)
-    if benchmark is None:
-        raise UserError(
-            "No benchmark of the recipe counts both what is made up and what is told",
-            seen=f"evaluate.benchmarks: {workspace.recipe.evaluate.benchmarks}",
-            remedy="add one that does (toy, amber, chair, objhal)",
-        )
-    found = {model: read_evaluation(workspace.evaluation(model, benchmark.name)).metrics for model in models}
-    return [Point(model, *(metrics[name] for name in benchmark.main)) for model, metrics in found.items()]
+    found = []
+    for benchmark in map(benchmark_of, workspace.recipe.evaluate.benchmarks):
+        if benchmark.hallucination is None or len(benchmark.main) != 2:
+            continue
+        metrics = {each: read_evaluation(workspace.evaluation(each, benchmark.name)).metrics for each in models}
+        found.append((benchmark, [Point(m, *(metrics[m][name] for name in benchmark.main)) for m in models]))
+    return found
 
 
 def adapter_files(workspace: Workspace, name: str) -> list[dict[str, str | int]]:
@@ -247,9 +246,10 @@ def folder_settings(folder: Path | str, question: str, *, train: int, heldout: i
     There are no reference answers, so nothing is trained on them; and no benchmark knows what is in the images.
 
     Raises:
+        UserError: if it is no path.
         DataError: if there is no such folder.
     """
-    path = Path(folder).expanduser()
+    path = given_path(folder, "folder of photographs")
     if not path.is_dir():
         raise DataError(
             "There is no such folder of images",

@@ -1,6 +1,5 @@
 """`opadpo report`: one HTML file that tells the whole story, and a model card."""
 
-import base64
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -123,10 +122,7 @@ def _figures(facts: Facts) -> dict[str, str]:
     if facts.status.trust is not None:
         trust = facts.status.trust
         made["trust"] = lambda: plots.expert_trust(trust.scores, trust.error_types)
-    return {
-        name: f"data:image/svg+xml;base64,{base64.b64encode(plots.svg(figure())).decode()}"
-        for name, figure in made.items()
-    }
+    return {name: plots.svg_uri(figure()) for name, figure in made.items()}
 
 
 def _label(model: str) -> str:
