@@ -5,17 +5,18 @@ digit, `metrics` has the plain ratios.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from opadpo.errors import DataError, MissingArtefact
+from opadpo.errors import DataError
 from opadpo.evaluation.answers import Answer, read_answer, read_answer_as_amber
 from opadpo.evaluation.benchmark import Question
 from opadpo.evaluation.figures import Sums, detection, percent, total
+from opadpo.evaluation.files import reading
 from opadpo.evaluation.nouns import NounReader, Similarity, same_word
 
 _START = 0.001
@@ -156,7 +157,7 @@ def load_amber(folder: Path) -> Amber:
 
 def load_words(folder: Path) -> tuple[dict[str, list[str]], frozenset[str]]:
     """The associations of relation.json and the words of safe_words.txt; raises as `load_amber`."""
-    with _file_errors(folder):
+    with _reading(folder):
         associations = json.loads((folder / "relation.json").read_text(encoding="utf-8"))
         safe = (folder / "safe_words.txt").read_text(encoding="utf-8").split("\n")
         return associations, frozenset(word.strip() for word in safe if word.strip())
@@ -170,7 +171,7 @@ def read_questions(queries: Path, annotations: Path, kind: Literal["generative",
         DataError: if one cannot be read, or a question has no annotation, one of the other kind, or comes twice.
     """
     known = _load_annotations(annotations)
-    with _file_errors(queries.parent):
+    with _reading(queries.parent):
         rows = json.loads(queries.read_text(encoding="utf-8"))
         numbers = [row["id"] for row in rows]
         strange = [n for n in numbers if n not in known or (known[n].type == "generative") != (kind == "generative")]
@@ -180,25 +181,13 @@ def read_questions(queries: Path, annotations: Path, kind: Literal["generative",
 
 
 def _load_annotations(path: Path) -> dict[int, Annotation]:
-    with _file_errors(path.parent):
+    with _reading(path.parent):
         rows = json.loads(path.read_text(encoding="utf-8"))
         return {row["id"]: Annotation.model_validate(row) for row in rows}
 
 
-@contextmanager
-def _file_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise MissingArtefact(
-            "A file of AMBER is missing",
-            seen=error.filename,
-            remedy="name the folder with annotations.json, relation.json and safe_words.txt",
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            "A file of AMBER cannot be read", seen=f"{folder}: {error}", remedy="fetch AMBER's files again"
-        ) from error
+def _reading(folder: Path) -> AbstractContextManager[None]:
+    return reading("AMBER", folder, missing="name the folder with annotations.json, relation.json and safe_words.txt")
 
 
 def generative(

@@ -5,18 +5,19 @@ The truth of an image is what its instances are of and what people's captions of
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from opadpo.errors import DataError, MissingArtefact
+from opadpo.errors import DataError
 from opadpo.evaluation.benchmark import Question
 from opadpo.evaluation.coco_words import CATEGORY_WORDS, NOT_THE_THING
 from opadpo.evaluation.figures import Sums, percent, total
+from opadpo.evaluation.files import json_lines, reading
 from opadpo.hashing import bytes_digest
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
@@ -152,7 +153,7 @@ def load_truth(
         MissingArtefact: if a file is missing.
         DataError: if one cannot be read.
     """
-    with _file_errors(folder):
+    with _reading(folder):
         boxes = json.loads((folder / instances).read_text(encoding="utf-8"))
         texts = json.loads((folder / captions).read_text(encoding="utf-8"))
         return _truth(boxes, texts, {row["id"] for row in boxes["images"]})
@@ -164,7 +165,7 @@ def read_questions(instances: Path, captions: Path, count: int, question: str) -
     The images are those whose ids have the smallest SHA-256: an arbitrary choice, the same for everybody, and a larger
     one holds every smaller one. Images without an annotated instance are left out: nothing could be covered there.
     """
-    with _file_errors(instances.parent):
+    with _reading(instances.parent):
         boxes = json.loads(instances.read_text(encoding="utf-8"))
         texts = json.loads(captions.read_text(encoding="utf-8"))
         annotated = {row["image_id"] for row in boxes["annotations"]}
@@ -181,10 +182,10 @@ def read_objhal_questions(instances: Path, captions: Path, questions: Path) -> l
 
     The file has a JSON object per line; its `image_id` is COCO's. The image in it is left alone.
     """
-    with _file_errors(instances.parent):
+    with _reading(instances.parent):
         boxes = json.loads(instances.read_text(encoding="utf-8"))
         texts = json.loads(captions.read_text(encoding="utf-8"))
-        rows = [json.loads(line) for line in questions.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = json_lines(questions)
         numbers = [int(row["image_id"]) for row in rows]
         names = {row["id"]: row["file_name"] for row in boxes["images"]}
         if unknown := [number for number in numbers if number not in names]:
@@ -210,20 +211,9 @@ def _truth(boxes: Mapping[str, Any], texts: Mapping[str, Any], wanted: Set[int])
     return {number: frozenset(categories) for number, categories in found.items()}
 
 
-@contextmanager
-def _file_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise MissingArtefact(
-            "A file of COCO's annotations is missing",
-            seen=error.filename,
-            remedy="unpack annotations_trainval2014.zip of cocodataset.org and name its folder",
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            "COCO's annotations cannot be read", seen=f"{folder}: {error!r}", remedy="unpack the archive again"
-        ) from error
+def _reading(folder: Path) -> AbstractContextManager[None]:
+    remedy = "unpack annotations_trainval2014.zip of cocodataset.org and name its folder"
+    return reading("COCO's annotations", folder, missing=remedy)
 
 
 def _score(number: int, text: str, there: frozenset[str], reader: CategoryReader) -> ChairItem:

@@ -5,12 +5,14 @@ its authors into a cache. Where no checksum is known to us, the recipe must name
 recorded with every figure.
 """
 
+import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from opadpo.errors import DataError, MissingArtefact, StepFailed, UserError, disk_errors
 from opadpo.files import atomic_write
@@ -137,6 +139,33 @@ RELEASES: dict[str, Release] = {
     ),
 }
 """Key in the recipe -> what was published."""
+
+
+@contextmanager
+def reading(title: str, where: Path, *, missing: str) -> Iterator[None]:
+    """Turn what can be wrong with the files of a benchmark, which lie at `where`, into messages.
+
+    `missing` says what to do about a file that is not there.
+
+    Raises:
+        MissingArtefact: if a file is not there.
+        DataError: if what is in the files is not what should be.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingArtefact(f"A file of {title} is missing", seen=error.filename, remedy=missing) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"The files of {title} cannot be read, or do not belong together",
+            seen=f"{where}: {error!r}",
+            remedy="fetch them again",
+        ) from error
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file that has one on each line."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def cache_folder() -> Path:

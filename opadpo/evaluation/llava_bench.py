@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from opadpo.errors import DataError, MissingArtefact
 from opadpo.evaluation.benchmark import Question
 from opadpo.evaluation.figures import Sums, percent
+from opadpo.evaluation.files import json_lines, reading
 from opadpo.llm.requests import Message
 
+_REMEDY = (
+    "get it from https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild; rule.json is"
+    " llava/eval/table/rule.json of https://github.com/haotian-liu/LLaVA"
+)
 SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
 """As in the authors' script."""
 
@@ -41,12 +45,12 @@ def read_questions(questions: Path, contexts: Path, references: Path, rules: Pat
         MissingArtefact: if a file is missing.
         DataError: if one cannot be read, or they do not belong together.
     """
-    try:
-        captions = {row["image"]: row["caption"] for row in _lines(contexts)}
-        answers = {row["question_id"]: row["text"] for row in _lines(references)}
+    with reading("LLaVA-Bench", questions.parent, missing=_REMEDY):
+        captions = {row["image"]: row["caption"] for row in json_lines(contexts)}
+        answers = {row["question_id"]: row["text"] for row in json_lines(references)}
         known_rules = json.loads(rules.read_text(encoding="utf-8"))
         found = []
-        for row in _lines(questions):
+        for row in json_lines(questions):
             rule = known_rules[f"llava_bench_{row['category']}"]
             known = {
                 "id": row["question_id"],
@@ -57,24 +61,7 @@ def read_questions(questions: Path, contexts: Path, references: Path, rules: Pat
                 "rule": rule["prompt"],
             }
             found.append(Question(row["image"], row["text"], known))
-    except FileNotFoundError as error:
-        raise MissingArtefact(
-            "A file of LLaVA-Bench is missing",
-            seen=error.filename,
-            remedy="get it from https://huggingface.co/datasets/liuhaotian/llava-bench-in-the-wild; rule.json is"
-            " llava/eval/table/rule.json of https://github.com/haotian-liu/LLaVA",
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            "The files of LLaVA-Bench cannot be read, or do not belong together",
-            seen=f"{questions.parent}: {error!r}",
-            remedy="fetch its files again",
-        ) from error
     return found
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def messages(known: Mapping[str, Any], question: str, answer: str) -> tuple[Message, ...]:

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from opadpo.errors import DataError, MissingArtefact, UserError
+from opadpo.errors import UserError
 from opadpo.evaluation.benchmark import Question
 from opadpo.evaluation.figures import Sums, percent
+from opadpo.evaluation.files import reading
 from opadpo.llm.requests import Message
 
+_HOME = "https://huggingface.co/datasets/Shengcao1006/MMHal-Bench"
 HIGHEST = 6
 HONEST = 3
 """Ratings below this say that the answer makes something up."""
@@ -65,7 +67,7 @@ def read_questions(path: Path) -> list[Question]:
         MissingArtefact: if it is missing.
         DataError: if it cannot be read.
     """
-    try:
+    with reading("MMHal-Bench", path, missing=f"get it from {_HOME}"):
         rows = json.loads(path.read_text(encoding="utf-8"))
         return [
             Question(
@@ -80,16 +82,6 @@ def read_questions(path: Path) -> list[Question]:
             )
             for number, row in enumerate(rows)
         ]
-    except FileNotFoundError as error:
-        raise MissingArtefact(
-            "A file of MMHal-Bench is missing",
-            seen=path,
-            remedy="get it from https://huggingface.co/datasets/Shengcao1006/MMHal-Bench",
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            "A file of MMHal-Bench cannot be read", seen=f"{path}: {error!r}", remedy="fetch its files again"
-        ) from error
 
 
 def messages(known: Mapping[str, Any], question: str, answer: str, template: str | None) -> tuple[Message, ...]:

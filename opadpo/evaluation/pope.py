@@ -1,16 +1,16 @@
 """POPE (arXiv 2305.10355): is there such an object in the image? Yes is the positive class."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from opadpo.errors import DataError, MissingArtefact
+from opadpo.errors import DataError
 from opadpo.evaluation.answers import Answer, read_answer, read_answer_as_pope
 from opadpo.evaluation.benchmark import Question
 from opadpo.evaluation.figures import Sums, detection, percent, total
+from opadpo.evaluation.files import json_lines, reading
 
 Category = Literal["random", "popular", "adversarial"]
 """How the objects were chosen that are not in the image."""
@@ -91,8 +91,8 @@ def read_questions(path: Path, category: Category) -> list[Question]:
         MissingArtefact: if it is missing.
         DataError: if it cannot be read, or a number comes twice.
     """
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    with reading("POPE", path, missing="get it from https://github.com/AoiDragon/POPE"):
+        rows = json_lines(path)
         numbers = [row["question_id"] for row in rows]
         if len(set(numbers)) < len(numbers):
             raise ValueError("a question_id comes twice")
@@ -100,14 +100,6 @@ def read_questions(path: Path, category: Category) -> list[Question]:
             Question(row["image"], row["text"], {"id": row["question_id"], "category": category, "label": row["label"]})
             for row in rows
         ]
-    except FileNotFoundError as error:
-        raise MissingArtefact(
-            "A file of POPE is missing", seen=path, remedy="get it from https://github.com/AoiDragon/POPE"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            "A file of POPE cannot be read", seen=f"{path}: {error!r}", remedy="fetch POPE's files again"
-        ) from error
 
 
 def score(
