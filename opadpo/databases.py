@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from sqlalchemy import (
     URL,
@@ -31,6 +32,38 @@ LOCK_SECONDS = 30
 
 _POSTGRESQL_LOCK = 0x0FAD_D90
 """Key of the advisory lock that writers of one PostgreSQL database take in turn."""
+
+
+class OpenDatabase:
+    """Transactions in a database, for any number of threads; use as a context manager or call `close`."""
+
+    def __init__(self, engine: Engine, where: Path | str, remedy: str) -> None:
+        """`where` is its file, or its server in words; `remedy` says what to do if it is damaged."""
+        self.engine = engine
+        self.where = where
+        self._remedy = remedy
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database; raises as `database_errors`."""
+        with database_errors(self.where, self._remedy), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that waits for its turn to write, and is on disk when the block ends; raises alike."""
+        with database_errors(self.where, self._remedy), writing(self.engine) as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def open_sqlite(path: Path, metadata: MetaData, *, version: int, remedy: str) -> Engine:

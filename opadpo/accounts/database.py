@@ -1,14 +1,12 @@
 """The file that holds accounts and sessions; only its owner may read it."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import Column, Connection, Double, Engine, ForeignKey, Integer, MetaData, String, Table
+from sqlalchemy import Column, Double, ForeignKey, Integer, MetaData, String, Table
 
-from opadpo.databases import database_errors, open_sqlite, writing
+from opadpo.databases import OpenDatabase, open_sqlite
 from opadpo.errors import disk_errors
 
 VERSION = 1
@@ -48,13 +46,8 @@ attempts = Table(
 )
 
 
-class Database:
-    """The open file; for any number of threads and processes."""
-
-    def __init__(self, engine: Engine, path: Path) -> None:
-        """Use `Database.open`."""
-        self._engine = engine
-        self._path = path
+class Database(OpenDatabase):
+    """The open file; make it by `Database.open`."""
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -67,20 +60,4 @@ class Database:
             # Before SQLite makes it with the rights that everybody has; its side files take over those of the file.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             path.chmod(0o600)
-        return cls(open_sqlite(path, metadata, version=VERSION, remedy=REMEDY), path)
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the file."""
-        with database_errors(self._path, REMEDY), self._engine.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction that waits for its turn to write; committed when the block ends."""
-        with database_errors(self._path, REMEDY), writing(self._engine) as connection:
-            yield connection
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._engine.dispose()
+        return cls(open_sqlite(path, metadata, version=VERSION, remedy=REMEDY), path, REMEDY)

@@ -1,7 +1,6 @@
 """Every request to a model and what came of it, on disk: what was answered once is never asked again."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple, Self
 from sqlalchemy import Connection, Engine, Row, delete, func, select, update
 from sqlalchemy.dialects.sqlite import Insert, insert
 
-from opadpo.databases import database_errors, open_sqlite, writing
+from opadpo.databases import OpenDatabase, open_sqlite
 from opadpo.llm.requests import Answer, Failure
 from opadpo.llm.schema import SCHEMA_VERSION, failed_rows, metadata, requests, samples
 from opadpo.records import Usage
@@ -50,12 +49,12 @@ class FailedRow(NamedTuple):
     """As in `Failure`."""
 
 
-class RequestStore:
-    """Requests by content, and the rows that failed; use as a context manager or call `close`."""
+class RequestStore(OpenDatabase):
+    """Requests by content, and the rows that failed."""
 
     def __init__(self, engine: Engine, path: Path) -> None:
         """Use `RequestStore.open`."""
-        self._engine = engine
+        super().__init__(engine, path, _REMEDY)
         self.path = path
         self._known: set[str] | None = None
 
@@ -67,16 +66,6 @@ class RequestStore:
             WorkspaceError: if the file is damaged, or was made by a newer version of this package.
         """
         return cls(open_sqlite(path, metadata, version=SCHEMA_VERSION, remedy=_REMEDY), path)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # -- requests ----------------------------------------------------------------------------------------------
 
@@ -162,18 +151,6 @@ class RequestStore:
         columns = [failed_rows.c.row_id, failed_rows.c.kind, failed_rows.c.reason]
         with self.reading() as connection:
             return [FailedRow(*row) for row in connection.execute(select(*columns).order_by(columns[0]))]
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection for reading."""
-        with database_errors(self.path, _REMEDY), self._engine.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction that is on disk when the block ends."""
-        with database_errors(self.path, _REMEDY), writing(self._engine) as connection:
-            yield connection
 
 
 def _columns(outcome: Answer | Failure) -> dict[str, Any]:

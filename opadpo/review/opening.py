@@ -1,15 +1,14 @@
 """Opening the review store's database: made if it is not there, migrated if it is old, refused if it is newer."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import Connection, Engine, Table, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 
-from opadpo.databases import database_errors, postgresql_engine, sqlite_engine, writing
+from opadpo.databases import OpenDatabase, database_errors, postgresql_engine, sqlite_engine, writing
 from opadpo.errors import WorkspaceError, disk_errors
 from opadpo.review.schema import VERSION, VERSION_TABLE
 
@@ -20,14 +19,8 @@ REMEDY = "restore the file from a copy; without one, move it away and run `opadp
 """What to do about a damaged file."""
 
 
-class Database:
-    """An open database of reviews, in a file or on a server."""
-
-    def __init__(self, engine: Engine, where: Path | str) -> None:
-        """Use `open_file` or `open_server`."""
-        self.engine = engine
-        self.where = where
-        """Its file, or the server in words."""
+class Database(OpenDatabase):
+    """An open database of reviews, in a file or on a server; make it by `open_file` or `open_server`."""
 
     @classmethod
     def open_file(cls, path: Path) -> Self:
@@ -38,7 +31,7 @@ class Database:
                 package.
             DiskFull: if there is no room for the copy.
         """
-        return cls(_opened(sqlite_engine(path), path), path)
+        return cls(_opened(sqlite_engine(path), path), path, REMEDY)
 
     @classmethod
     def open_server(cls, url: str, source: str) -> Self:
@@ -49,19 +42,7 @@ class Database:
             WorkspaceError: if the server cannot be used, or the tables are of a newer version of this package.
         """
         where = shown(url, source)
-        return cls(_opened(postgresql_engine(url, source), where), where)
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the database."""
-        with database_errors(self.where, REMEDY), self.engine.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction that waits for its turn to write; committed when the block ends."""
-        with database_errors(self.where, REMEDY), writing(self.engine) as connection:
-            yield connection
+        return cls(_opened(postgresql_engine(url, source), where), where, REMEDY)
 
     def insert(self, table: Table) -> Any:
         """An INSERT that can say what to do about a row that is there; both databases write it alike."""

@@ -123,7 +123,7 @@ class ReviewStore:
 
     def close(self) -> None:
         """Close the database."""
-        self.database.engine.dispose()
+        self.database.close()
 
     def __enter__(self) -> Self:
         return self
