@@ -5,9 +5,13 @@ import os
 import signal
 from pathlib import Path
 
+import job_folders
 import pytest
 from command import Run
 from running_jobs import SIZES, until, until_file
+
+from opadpo.jobs.folder import read_job, write_job
+from opadpo.workspace import Workspace
 
 SET = [word for size in SIZES for word in ("--set", size)]
 
@@ -46,6 +50,24 @@ def test_a_job_from_the_command_line(run: Run, folder: Path):
     assert run("jobs", "fetch", folder, job, "--json").result["fetched"] == []
     assert run("jobs", "list", folder, "--state", "failed,lost", "--json").result["jobs"] == []
     assert run("jobs", "show", folder, "../etc").status == 2
+
+
+def test_show_tells_how_far_a_job_is_and_what_is_wrong(run: Run, folder: Path):
+    workspace = Workspace.open(folder)
+    job = job_folders.make(workspace, "20260105-120400-opadpo-qxwm", state="running", pid=os.getpid(), runs=["opadpo"])
+    job_folders.fill(job, workspace, steps=412)
+    job_folders.alarm(job)
+    rows = [" ".join(line.split()) for line in run("jobs", "show", folder, job.name).out.splitlines()]
+    text = " ".join(rows)
+    assert "progress train opadpo: 412 of 628, 1 h 09 min left" in text
+    assert "checkpoint update 400 of opadpo" in rows
+    assert "alarm Chosen and rejected rewards have been falling together since update 352" in text
+    assert "train.opadpo.loss.anchor_coef is 1.0" in text
+    write_job(job, read_job(job).moved("failed", "The loss is not finite; lower the learning rate."))
+    rows = [" ".join(line.split()) for line in run("jobs", "show", folder, job.name).out.splitlines()]
+    assert "The loss is not finite; lower the learning rate." in rows
+    assert "checkpoint update 400 of opadpo" in rows
+    assert not [row for row in rows if row.startswith("progress")]
 
 
 @pytest.mark.parametrize(
