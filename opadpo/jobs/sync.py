@@ -7,6 +7,7 @@ An artefact is copied into a staging folder, only what differs, and swapped in w
 
 import json
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -28,7 +29,7 @@ MARKER = "complete.json"
 """A checkpoint's last file."""
 STAGING = ".staging"
 SET_ASIDE = ".before"
-"""Folder of a workspace for what another machine's has taken the place of."""
+"""Folder of a workspace for what another machine's has taken the place of: of each run and artefact the newest."""
 RUN_PLAN_FILE = "plan.json"
 """Of a run's folder: what it was begun with."""
 _EXCLUDED = ("--exclude=/reference/", "--exclude=/.*")
@@ -285,12 +286,11 @@ class Mirror:
         return True
 
     def _set_aside(self, path: Path) -> Path:
-        """Move a folder of the workspace out of the way; where it is then."""
-        folder = self.workspace.root / SET_ASIDE
-        folder.mkdir(exist_ok=True)
-        number = 1
-        while (aside := folder / f"{path.name}-{number}").exists():
-            number += 1
+        """Move a folder of the workspace out of the way, in place of what was moved from there before; where it is."""
+        aside = self.workspace.root / SET_ASIDE / path.relative_to(self.workspace.root)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        if aside.exists():
+            shutil.rmtree(aside)
         return path.rename(aside)
 
     def _finished(self, name: str, plan: str) -> bool:

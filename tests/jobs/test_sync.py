@@ -125,7 +125,11 @@ def test_fetching_a_run_loses_none_that_is_here(mirror: Mirror) -> None:
     put_run(there, "opa", "b", 1)
     assert mirror.fetch_run("opa", QUIET)
     assert (here / "runs/opa/checkpoint-1/state").read_text() == "b 1"
-    assert "checkpoint-6" in checkpoints(here / ".before/opa-1")
+    assert "checkpoint-6" in checkpoints(here / ".before/runs/opa")
+    put_run(there, "opa", "c", 1)
+    assert mirror.fetch_run("opa", QUIET)
+    assert (here / ".before/runs/opa/checkpoint-1/state").read_text() == "b 1"
+    assert len(list((here / ".before/runs").iterdir())) == 1
 
 
 def test_results_come_back_and_a_newer_one_here_is_kept(mirror: Mirror) -> None:
@@ -140,7 +144,7 @@ def test_results_come_back_and_a_newer_one_here_is_kept(mirror: Mirror) -> None:
     put_artefact(here, "adapters/opa", "here", hours=1)
     assert mirror.fetch(["adapters/opa"], QUIET) == ["adapters/opa"]
     assert (here / "adapters/opa/weights").read_text() == "there"
-    assert (here / ".before/opa-1/weights").read_text() == "here"
+    assert (here / ".before/adapters/opa/weights").read_text() == "here"
 
 
 def test_a_result_that_was_not_fetched_is_not_replaced(mirror: Mirror, sshd: SshServer) -> None:
