@@ -1,9 +1,12 @@
 """Asking for jobs: what is refused, what runs, what people read about it."""
 
+import errno
 import json
 import os
 import shlex
 import shutil
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -206,6 +209,33 @@ def test_a_runner_counts_as_dead_when_its_machine_or_its_process_is_another(work
     lost = observe(elsewhere, folder)
     assert lost.state == "lost"
     assert "elsewhere has not been heard of" in (lost.reason or "")
+
+
+def test_another_machines_silence_is_measured_by_the_file_servers_clock(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    job, folder = made_job(workspace)
+    running = job.moved("running", host="elsewhere", pid=1)
+    heartbeat = folder / "heartbeat"
+    heartbeat.touch()
+    clock = time.time
+    for wrong in (-300, 300):  # this machine's, beside the server's
+        monkeypatch.setattr(time, "time", lambda wrong=wrong: clock() + wrong)
+        assert observe(running, folder).state == "running"
+    os.utime(heartbeat, (0, clock() - 120))
+    monkeypatch.setattr(time, "time", lambda: clock() - 300)
+    assert observe(running, folder).state == "lost"
+    before = sorted(folder.iterdir())
+
+    def refused(**_: object) -> None:
+        raise PermissionError(errno.EROFS, "read-only")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    monkeypatch.setattr(time, "time", lambda: clock() + 300)
+    assert observe(running, folder).state == "running"
+    os.utime(heartbeat, (0, clock() - 7200))
+    assert observe(running, folder).state == "lost"
+    assert sorted(folder.iterdir()) == before
 
 
 def test_the_list_is_newest_first_and_survives_a_damaged_record(workspace: Workspace):
