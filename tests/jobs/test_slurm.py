@@ -18,6 +18,7 @@ from ssh_server import ALIAS, running
 from opadpo.errors import DependencyMissing, UserError
 from opadpo.jobs.batch_script import pending
 from opadpo.jobs.descendants import marked
+from opadpo.jobs.folder import read_job, write_job
 from opadpo.jobs.record import Job, JobRequest
 from opadpo.jobs.service import Jobs
 from opadpo.jobs.several_nodes import command
@@ -61,6 +62,25 @@ def test_two_jobs_take_turns_on_one_gpu(workspace: Workspace) -> None:
     assert first.job.attempt.ended_at is not None
     assert second.job.attempt.started_at is not None
     assert first.job.attempt.ended_at < second.job.attempt.started_at
+
+
+@pytest.mark.parametrize(("before", "slurm"), [("running", "RUNNING"), ("queued", "PENDING")])
+def test_a_look_leaves_what_the_runner_writes_meanwhile(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, before: Any, slurm: str
+) -> None:
+    job = JobByHand(workspace, batch(), python(SAY))
+    seen = job.job.changed(scheduler_id="7")
+    write_job(job.folder, seen.moved(before))
+    ended = seen.moved("failed", "its own words")
+
+    def ask(number: str) -> tuple[str, str]:
+        write_job(job.folder, ended)
+        return slurm, "Priority"
+
+    monkeypatch.setattr(job.target, "_ask", ask)
+    told = job.target.status(seen, job.folder)
+    assert read_job(job.folder) == ended
+    assert told.state in (before, "failed")
 
 
 def test_a_job_that_never_starts_says_why_and_leaves_the_queue(

@@ -104,7 +104,7 @@ class SlurmTarget(Target):
 
     def status(self, job: Job, folder: Path) -> Job:
         """As `Target.status`: what the runner wrote counts; where it wrote nothing, what Slurm says."""
-        told = self._told(job, folder)
+        found = told = self._told(job, folder)
         if told.terminal or told.attempt.scheduler_id is None:
             return mirrored_folder.keep(folder, job, told, False) if self.there.mirror is not None else told
         state, reason = self._ask(told.attempt.scheduler_id)
@@ -112,12 +112,20 @@ class SlurmTarget(Target):
             told = self._changed(told, "queued", pending(told, reason))
         elif state not in GOING:
             # The runner may have had its last word meanwhile.
-            told = self._told(job, folder)
+            found = told = self._told(job, folder)
             if not told.terminal:
                 told = self._judged(told, folder, state)
-        if told != job:
-            write_job(folder, told)
+        told = self._kept(folder, job if self.there.mirror is not None else found, told)
         self.there.bring_checkpoints(told, folder)
+        return told
+
+    def _kept(self, folder: Path, before: Job, told: Job) -> Job:
+        """Write what was made of the record `before`, unless its runner, which may write here too, has changed it."""
+        if told == before:
+            return told
+        if self.there.mirror is None and (newest := read_job(folder)) != before:
+            return newest
+        write_job(folder, told)
         return told
 
     def _told(self, job: Job, folder: Path) -> Job:
