@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -224,6 +225,29 @@ def test_a_shared_workspace_needs_no_copies(workspace: Workspace, sshd: SshServe
     job.until_state("succeeded")
     assert job.printed.strip() == "shared"
     assert job.target.fetch(job.job, job.folder, QUIET) == []
+    assert not (sshd.home / "unused").exists()
+
+
+def test_a_workspace_that_has_another_path_there(workspace: Workspace, sshd: SshServer, tmp_path: Path) -> None:
+    there = tmp_path / "as the node sees it"
+    there.mkdir()
+    subprocess.run(["mount", "--bind", workspace.root, there], check=True)
+    code = "import sys, time; print(sys.argv[1]); sys.stderr.write('here\\n'); time.sleep(300)"
+    try:
+        shared = far(sshd, shared=str(there), folder="~/unused")
+        job = JobByHand(workspace, shared, [*python(code), "{workspace}"]).submit()
+        job.until(lambda: "\n" in job.printed and "here" in job.log)
+        assert job.printed == f"{there}\n"
+        assert job.target.logs(job.job, job.folder, 3) == job.log.encode()[3:]
+        assert job.job.attempt.pid is not None
+        os.kill(job.job.attempt.pid, 9)
+        job.until_state("lost")
+        job.again().until(lambda: job.printed.count(str(there)) == 2)
+        job.cancel()
+        assert job.until_state("cancelled").reason == "Cancelled by tester"
+        assert job.target.fetch(job.job, job.folder, QUIET) == []
+    finally:
+        subprocess.run(["umount", "-l", there], check=True)
     assert not (sshd.home / "unused").exists()
 
 
