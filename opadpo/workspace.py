@@ -7,7 +7,6 @@ again, as long as nothing that it depends on has changed.
 
 import json
 import os
-import re
 import shlex
 import shutil
 import socket
@@ -20,26 +19,26 @@ from typing import Any, Literal
 import psutil
 from filelock import FileLock, Timeout
 
-from opadpo.errors import Busy, MissingArtefact, UserError, WorkspaceError, disk_errors
+from opadpo.errors import Busy, MissingArtefact, WorkspaceError, disk_errors
 from opadpo.files import atomic_write, folder_errors, fsync_tree, given_path
+from opadpo.layout import MANIFEST_FILE, Layout
+from opadpo.layout import checked_name as checked_name  # of the workspace, for its callers
 from opadpo.manifest import Begun, Manifest, Plan
 from opadpo.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
 
 RECIPE_FILE = "recipe.yaml"
-MANIFEST_FILE = "manifest.json"
 BEGUN_FILE = ".begun.json"
 RESOLVED_RECIPE_FILE = "recipe.resolved.yaml"
-NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 
 State = Literal["missing", "partial", "done", "stale"]
 
 
-class Workspace:
+class Workspace(Layout):
     """A project folder."""
 
     def __init__(self, root: Path, recipe: Recipe, overrides: list[str] | None = None) -> None:
         """Use `Workspace.open` or `Workspace.create`."""
-        self.root = root
+        super().__init__(root)
         self.recipe = recipe
         self.overrides = overrides or []
 
@@ -89,76 +88,6 @@ class Workspace:
                     path.rmdir()
                 raise
         return cls(path.resolve(), recipe)
-
-    @property
-    def shown(self) -> str:
-        """Its path as a shell takes it, for the commands that messages name."""
-        return shlex.quote(str(self.root))
-
-    # -- paths -------------------------------------------------------------------------------------------------
-
-    @property
-    def prompts(self) -> Path:
-        """Prompts (parquet) and images."""
-        return self.root / "prompts"
-
-    @property
-    def rollouts(self) -> Path:
-        """Rollouts (parquet shards)."""
-        return self.root / "rollouts"
-
-    @property
-    def requests_db(self) -> Path:
-        """Every request to the expert."""
-        return self.root / "expert" / "requests.db"
-
-    @property
-    def sampler_db(self) -> Path:
-        """Every request to the sampling server; it outlives the rollouts that are made from it."""
-        return self.root / "sampler" / "requests.db"
-
-    @property
-    def judge_db(self) -> Path:
-        """Every request to the judge of benchmarks; it outlives the figures that are made from it."""
-        return self.root / "judge" / "requests.db"
-
-    @property
-    def reviews_db(self) -> Path:
-        """Revisions."""
-        return self.root / "reviews.db"
-
-    @property
-    def users_db(self) -> Path:
-        """Accounts and sessions of the app."""
-        return self.root / "users.db"
-
-    def dataset(self, stage: str) -> Path:
-        """Data set of a stage, `opa` or `opadpo`."""
-        return self.root / "datasets" / stage
-
-    def adapter(self, name: str) -> Path:
-        """Adapter folder of a model name.
-
-        Raises:
-            UserError: if the name has other characters than letters, digits, `-` and `_`.
-        """
-        return self.root / "adapters" / checked_name(name)
-
-    def run(self, name: str) -> Path:
-        """Run folder (checkpoints, metrics) of a model name."""
-        return self.root / "runs" / checked_name(name)
-
-    def captions(self, model: str, prompt_set: str) -> Path:
-        """Captions of a model on a set of prompts."""
-        return self.root / "captions" / checked_name(model) / f"{checked_name(prompt_set)}.parquet"
-
-    def evaluation(self, model: str, benchmark: str) -> Path:
-        """Figures of a model on a benchmark."""
-        return self.root / "evaluations" / checked_name(model) / f"{checked_name(benchmark)}.json"
-
-    def jobs(self) -> Path:
-        """Job folders."""
-        return self.root / "jobs"
 
     # -- state -------------------------------------------------------------------------------------------------
 
@@ -359,11 +288,6 @@ class Workspace:
     def _stagings(self, artefact: str) -> list[Path]:
         return list((self.root / ".staging").glob(f"{_staging_name(artefact)}.*"))
 
-    def manifest_path(self, artefact: str) -> Path:
-        """Where the manifest of an artefact lies: inside a folder, hidden beside a single file."""
-        path = self.root / artefact
-        return path.with_name(f".{path.name}.manifest.json") if path.suffix else path / MANIFEST_FILE
-
 
 class Writer:
     """An artefact being written in its staging folder."""
@@ -405,21 +329,6 @@ def check_free(path: Path) -> None:
     if path.is_dir() and any(path.iterdir()):
         kind = "is a workspace already" if (path / RECIPE_FILE).exists() else "holds other files"
         raise WorkspaceError(f"The folder {kind}", seen=path, remedy="choose a new or empty folder")
-
-
-def checked_name(name: str) -> str:
-    """`name`, if it may be used in a path.
-
-    Raises:
-        UserError: if it has other characters than letters, digits, `-` and `_`.
-    """
-    if not NAME_PATTERN.fullmatch(name):
-        raise UserError(
-            "A model or set name has characters that are not allowed",
-            seen=name,
-            remedy="use letters, digits, - and _ only",
-        )
-    return name
 
 
 def _staging_name(artefact: str) -> str:
