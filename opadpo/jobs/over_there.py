@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import Any
 
 from opadpo import __version__, errors
 from opadpo.checks import Check
-from opadpo.errors import DependencyMissing, ModelError, OpadpoError, StepFailed, UserError
+from opadpo.errors import DependencyMissing, ModelError, OpadpoError, StepFailed, UserError, disk_errors
 from opadpo.files import atomic_write
 from opadpo.jobs.connection_errors import SILENT_SHELL, explained
 from opadpo.jobs.folder import CANCEL_FILE, JOB_FILE, RECIPE_FILE, RESOLVED_FILE
 from opadpo.jobs.machines import Machine, OverSsh, joined, python_command
 from opadpo.jobs.record import Job, last_checkpoint
-from opadpo.jobs.sync import Mirror, check_steps, folder_name, needed
+from opadpo.jobs.sync import STAGING, Mirror, check_steps, folder_name, needed, verbs
 from opadpo.progress import Progress, SilentProgress
 from opadpo.recipe.jobs import TargetSection
 from opadpo.workspace import RECIPE_FILE as WORKSPACE_RECIPE
@@ -42,6 +43,15 @@ try:
 except ImportError as error:
     version = None
 print(json.dumps({"opadpo": version, "python": platform.python_version(), "executable": sys.executable}))
+"""
+
+
+_COPY_DATABASE = """
+import os, sqlite3, sys
+os.makedirs(sys.argv[2])
+to = sqlite3.connect(os.path.join(sys.argv[2], sys.argv[3]))
+sqlite3.connect(sys.argv[1]).backup(to)
+to.close()
 """
 
 
@@ -241,7 +251,29 @@ class OverThere:
         if self.mirror is None:
             return []
         came = [f"runs/{name}" for name in job.runs if self.mirror.fetch_run(name, progress)]
-        return [*came, *self.mirror.fetch(job.writes, progress)]
+        came += self.mirror.fetch(job.writes, progress)
+        return [*came, *self._fetch_judgements(self.mirror, progress)] if "evaluate" in verbs(job) else came
+
+    def _fetch_judgements(self, mirror: Mirror, progress: Progress) -> list[str]:
+        """Take over what a judge answered there, so that nobody pays for it again; its file if any of it is new."""
+        from opadpo.llm.store import RequestStore
+
+        judge = self.workspace.judge_db
+        name = str(judge.relative_to(self.workspace.root))
+        there, staged = joined(self.root, name), f"{STAGING}/fetch--judge--{secrets.token_hex(4)}"
+        if self.machine.run(["test", "-f", there]).code != 0:
+            return []
+        copies, here = joined(self.root, staged), self.workspace.root / staged
+        try:
+            # A state of one moment: another job there may be asking.
+            self.machine.done(self.python("-c", _COPY_DATABASE, there, copies, judge.name))
+            with disk_errors(here):
+                mirror.machine.get(copies, here, progress)
+            with RequestStore.open(judge) as store:
+                return [name] if store.take_over(here / judge.name) else []
+        finally:
+            self.machine.run(["rm", "-rf", "--", copies])
+            shutil.rmtree(here, ignore_errors=True)
 
     def _call(self, module: str, question: dict[str, Any]) -> dict[str, Any]:
         """Ask a module of this package there: JSON to its standard input, JSON back."""

@@ -58,7 +58,7 @@ def check_steps(job: Job, where: str) -> None:
     Raises:
         UserError: if one of them works on the reviews.
     """
-    wrong = sorted({verb for verb, _ in _verbs(job) if verb in PEOPLE})
+    wrong = sorted(verbs(job) & set(PEOPLE))
     if wrong:
         raise UserError(
             f"{' and '.join(wrong)} cannot run on {where}: reviews are kept where people work",
@@ -77,6 +77,11 @@ def needed(workspace: Workspace, job: Job) -> list[str]:
         wanted += _inputs(workspace, verb, words)
     wanted += job.writes
     return [artefact for artefact in dict.fromkeys(wanted) if workspace.manifest_path(artefact).is_file()]
+
+
+def verbs(job: Job) -> set[str]:
+    """What the commands of a job do."""
+    return {verb for verb, _ in _verbs(job)}
 
 
 def _verbs(job: Job) -> Iterator[tuple[str, list[str]]]:

@@ -115,6 +115,26 @@ class RequestStore(OpenDatabase):
         with self.writing() as connection:
             connection.execute(update(requests).where(requests.c.key.in_(keys)).values(values))
 
+    def take_over(self, other: Path) -> int:
+        """Keep the answers of another store to requests that were not answered here; returns how many.
+
+        Raises:
+            WorkspaceError: if that file is damaged, or was made by a newer version of this package.
+        """
+        with RequestStore.open(other) as store, store.reading() as connection:
+            answered = connection.execute(select(requests).where(requests.c.status == "done")).mappings().all()
+            sampled = connection.execute(select(samples)).mappings().all()
+        with self.writing() as connection:
+            done = set(connection.execute(select(requests.c.key).where(requests.c.status == "done")).scalars())
+            new = [dict(row) for row in answered if row["key"] not in done]
+            if new:
+                connection.execute(_PUT, new)
+            keys = {row["key"] for row in new}
+            if with_tokens := [dict(row) for row in sampled if row["key"] in keys]:
+                connection.execute(_PUT_SAMPLE, with_tokens)
+        self._known = None
+        return len(new)
+
     def spent(self) -> Usage:
         """What all requests cost together."""
         sums = [func.coalesce(func.sum(requests.c[name]), 0) for name in _SPENT]

@@ -22,9 +22,13 @@ from opadpo.jobs.folder import METRICS_FILE
 from opadpo.jobs.machines import OverSsh
 from opadpo.jobs.mirrored_folder import bring
 from opadpo.jobs.sync import Mirror
+from opadpo.jobs.targets.ssh import SshTarget
+from opadpo.llm.requests import Answer, Failure
+from opadpo.llm.store import RequestStore
 from opadpo.manifest import Manifest
 from opadpo.progress import SilentProgress
 from opadpo.recipe.jobs import TargetSection
+from opadpo.records import Usage
 from opadpo.workspace import Workspace
 
 QUIET = SilentProgress()
@@ -146,6 +150,36 @@ def test_results_come_back_and_a_newer_one_here_is_kept(mirror: Mirror) -> None:
     assert mirror.fetch(["adapters/opa"], QUIET) == ["adapters/opa"]
     assert (here / "adapters/opa/weights").read_text() == "there"
     assert (here / ".before/adapters/opa/weights").read_text() == "here"
+
+
+def test_what_a_judge_answered_there_is_not_asked_again_here(workspace: Workspace, sshd: SshServer) -> None:
+    job = JobByHand(workspace, far(sshd), ["{python}", "-m", "opadpo", "evaluate", "{workspace}"])
+    target = job.target
+    assert isinstance(target, SshTarget)
+
+    def fetched() -> list[str]:
+        return target.fetch(job.job, job.folder, QUIET)
+
+    def answer(text: str) -> Answer:
+        return Answer(text=text, finish_reason="stop", model="judge-1", usage=Usage(requests=1, cost_usd=0.5))
+
+    failed = Failure(kind="rate_limit", reason="too many", retryable=True, usage=Usage(requests=1))
+    assert fetched() == []
+    with RequestStore.open(workspace.judge_db) as store:
+        store.put([("mine", answer("mine")), ("both", answer("here")), ("failed", failed)])
+    with RequestStore.open(Path(target.there.root, "judge/requests.db")) as store:
+        store.put([("theirs", answer("theirs")), ("both", answer("there")), ("failed", answer("at last"))])
+        store.put([("never", failed)])
+        assert fetched() == ["judge/requests.db"]  # while a job there has it open
+    assert fetched() == []
+    with RequestStore.open(workspace.judge_db) as store:
+        found = {key: store.get(key) for key in ("mine", "theirs", "both", "failed")}
+        texts = {key: each.text for key, each in found.items() if isinstance(each, Answer)}
+        assert texts == {"mine": "mine", "theirs": "theirs", "both": "here", "failed": "at last"}
+        assert store.get("never") is None
+        assert store.spent() == Usage(requests=5, cost_usd=2.0)
+    assert not list((workspace.root / ".staging").glob("*judge*"))
+    assert not list(Path(target.there.root, ".staging").glob("*judge*"))
 
 
 def test_a_result_that_was_not_fetched_is_not_replaced(mirror: Mirror, sshd: SshServer) -> None:
