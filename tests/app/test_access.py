@@ -29,6 +29,8 @@ from opadpo.records import Prompt
 from opadpo.tables import read_records
 from opadpo.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 SECRET = "four words make sense"
 HTML = {"Accept": "text/html"}
 INSIDE = [
@@ -282,7 +284,6 @@ def test_sessions_end_at_once(team_app: RunningApp, team: Workspace):
     assert last.post("/gradio_api/queue/join", json={}).status_code == 401
 
 
-@pytest.mark.slow
 def test_neither_token_nor_password_is_in_a_log(team_app: RunningApp, team: Workspace, tmp_path: Path):
     sign_in(team_app.url, "Una", SECRET)
     workspace = Workspace.create(tmp_path / "logged", preset_text("toy"))

@@ -9,6 +9,8 @@ import tiny_workspace
 from PIL import Image
 from running_app import RunningApp
 
+pytestmark = pytest.mark.slow
+
 ADDRESS = "/api/asking/questions"
 
 
@@ -33,7 +35,6 @@ def asked(app, image, **query):
         )
 
 
-@pytest.mark.slow
 def test_an_answer(app):
     image = picture(1000)
     assert len(image) > 2_500_000, "more than other addresses take"

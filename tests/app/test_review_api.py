@@ -27,6 +27,8 @@ from opadpo.review.index import INDEX_FILE
 from opadpo.review.store import ReviewStore
 from opadpo.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 Person = Callable[[str], Any]
 BASE = "/api/review"
 
@@ -382,7 +384,6 @@ def served(workspace: Workspace) -> Iterator[tuple[httpx.Client, "subprocess.Pop
             process.kill()
 
 
-@pytest.mark.slow
 def test_a_server_that_is_killed_has_lost_nothing_that_it_confirmed(workspace: Workspace) -> None:
     with served(workspace) as (client, process):
         record = start(client)

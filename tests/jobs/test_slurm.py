@@ -27,6 +27,8 @@ from opadpo.recipe.jobs import TargetSection
 from opadpo.steps.build import build
 from opadpo.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 SAY = "import os, time; print(os.environ.get('CUDA_VISIBLE_DEVICES')); time.sleep(1.5)"
 
 
@@ -148,7 +150,6 @@ def test_a_machine_without_slurm_is_refused(workspace: Workspace, monkeypatch: p
         job.submit()
 
 
-@pytest.mark.slow
 def test_slurm_itself_ends_what_takes_too_long(workspace: Workspace) -> None:
     job = JobByHand(workspace, batch(partition="short", time=1), python("import time; time.sleep(600)")).submit()
     assert "time of 1 minutes was over" in (job.until_state("failed", seconds=150).reason or "")
@@ -188,7 +189,6 @@ def test_a_login_node_over_ssh_mirrors_the_job(cluster: SlurmCluster, workspace:
     shutil.rmtree(folder)
 
 
-@pytest.mark.slow
 def test_two_nodes_train_together_are_cancelled_together_and_go_on(tmp_path: Path) -> None:
     base = trainable_workspace.base(tmp_path / "base")
     settings = ["train.opa.epochs=30", "train.opa.save_steps=1000"]

@@ -26,6 +26,8 @@ from opadpo.steps.build import build
 from opadpo.steps.status import status
 from opadpo.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 ROLLOUT = ["{python}", "-m", "opadpo", "rollout", "{workspace}"]
 HOSTILE = ["a b", "$(touch /tmp/opadpo-pwned)", "`id`", "it's", '"', "new\nline", "-rf", "--", "*", "~", "\\", "é", ";"]
 
@@ -215,7 +217,6 @@ def test_steps_of_people_are_refused(sshd: SshServer, workspace: Workspace) -> N
     assert any("build" in problem for problem in preview.problems)
 
 
-@pytest.mark.slow
 def test_training_there_counts_as_done_here(sshd: SshServer, tmp_path: Path) -> None:
     base = trainable_workspace.base(tmp_path / "base")
     trainable = trainable_workspace.make(tmp_path / "here", base)

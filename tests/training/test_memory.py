@@ -23,6 +23,8 @@ from opadpo.training.fitting import Memory, demand_planned, fit, largest_micro_b
 from opadpo.training.memory import GIB, Demand, Stage, batch_shape, estimate
 from opadpo.training.policy import fresh_adapter
 
+pytestmark = pytest.mark.slow
+
 DEMAND = Demand(200, 150, 576, {"standard": 40, "revised": 50, "generated": 60})
 LORA = "{rank: 8, alpha: 8, targets: all}"
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -97,7 +99,6 @@ def test_the_shape_of_a_batch(configs):
     assert plain == ((200, (40,)), (200, (50,)), (200, (60,)), (200, (40,)), (200, (50,))) * 2
 
 
-@pytest.mark.slow
 def test_settings_that_save_memory_do(configs):
     made = stage(configs["llava"])
 
@@ -146,7 +147,6 @@ def test_with_a_budget_of_tokens_the_advice_is_a_smaller_budget(configs):
     assert not any("micro_batch_size" in line for line in found.advice())
 
 
-@pytest.mark.slow
 def test_a_training_that_cannot_fit_is_refused_before_weights_are_loaded(trainable, monkeypatch):
     monkeypatch.setattr(fitting, "memory_at_hand", lambda device, processes: Memory("RAM", GIB // 100, gpu=False))
     monkeypatch.setattr("opadpo.training.run.load_model", lambda *_, **__: pytest.fail("weights were loaded"))
@@ -156,7 +156,6 @@ def test_a_training_that_cannot_fit_is_refused_before_weights_are_loaded(trainab
     assert "train.ignore_memory_estimate" in str(caught.value.remedy)
 
 
-@pytest.mark.slow
 def test_what_is_needed_is_said_and_a_refusal_can_be_overridden(trainable, monkeypatch):
     heard = Heard()
     workspace = trainable.open("train.opadpo.max_steps=1", "train.ignore_memory_estimate=true")
@@ -167,7 +166,6 @@ def test_what_is_needed_is_said_and_a_refusal_can_be_overridden(trainable, monke
     assert [line for line in heard.warned if line.startswith("Memory is short")]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_estimate_is_within_a_quarter_of_the_measured_peak():
     names = ["opadpo", "opa, tower trained, checkpointing, batch 4"]

@@ -17,6 +17,8 @@ from opadpo.progress import SilentProgress
 from opadpo.steps.train import train
 from opadpo.training.checkpoints import newest_complete
 
+pytestmark = pytest.mark.slow
+
 
 def weights(workspace, name):
     return load_file(workspace.adapter(name) / "adapter_model.safetensors")
@@ -116,7 +118,6 @@ def test_a_reference_that_is_not_the_start_stops_the_run(trainable, monkeypatch)
     assert not workspace.adapter("moved").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["", "reduction=sequence", "mask_padding=true"], ids=["token", "sequence", "masked"])
 def test_micro_batches_do_not_change_the_result(trainable, loss):
     shared = ["train.opadpo.max_steps=2", *([f"train.opadpo.loss.{loss}"] if loss else [])]
@@ -133,7 +134,6 @@ def test_micro_batches_do_not_change_the_result(trainable, loss):
         assert losses == pytest.approx(results[0][1], abs=1e-5)
 
 
-@pytest.mark.slow
 def test_micro_batches_do_not_change_opa(trainable):
     results = []
     for size in (4, 1):
@@ -147,7 +147,6 @@ def test_micro_batches_do_not_change_opa(trainable):
     assert_same(results[0][0], weights(workspace, "opa"), 2e-4)  # another name, the same run
 
 
-@pytest.mark.slow
 def test_the_same_command_gives_the_same_adapter(trainable):
     workspace = trainable.open("train.opadpo.max_steps=2")
     run(workspace, "same-1")
@@ -164,7 +163,6 @@ def test_opa_raises_what_it_is_trained_on(trainable):
     assert lines[-1]["logps/revised"] > lines[0]["logps/revised"]
 
 
-@pytest.mark.slow
 def test_opadpo_replaces_a_copy_and_leaves_tower_and_projector(trainable):
     workspace = trainable.open("train.opa.lora.targets=all", "train.opadpo.lora.targets=all")
     run(workspace, "wide", "opa")
@@ -179,7 +177,6 @@ def test_opadpo_replaces_a_copy_and_leaves_tower_and_projector(trainable):
         assert torch.equal(value, end[key]) == ("language_model" not in key), key
 
 
-@pytest.mark.slow
 def test_the_ablations_start_from_the_base(trainable):
     workspace = trainable.open()
     progress = SilentProgress()
@@ -218,7 +215,6 @@ def test_rollouts_of_another_model_raise_the_alarm(trainable, tmp_path):
     assert "another/model@1 sampled them" in result.warnings[0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["opa", "opadpo"])
 def test_an_interrupted_run_ends_like_one_that_was_not(trainable, stage):
     steps = ["train.opa.epochs=2", "train.opadpo.max_steps=6", "train.opa.lora.dropout=0.1"]
@@ -243,7 +239,6 @@ def test_an_interrupted_run_ends_like_one_that_was_not(trainable, stage):
     assert curves[0] == curves[1]
 
 
-@pytest.mark.slow
 def test_checkpoints_of_another_plan_are_not_continued(trainable):
     with pytest.raises(KeyboardInterrupt):
         run(trainable.open(), "replanned", progress=StopAt(3, interrupt))
@@ -253,7 +248,6 @@ def test_checkpoints_of_another_plan_are_not_continued(trainable):
     assert len(metrics(workspace, "replanned")) == 4
 
 
-@pytest.mark.slow
 def test_a_run_killed_before_its_adapter_was_in_place_only_writes_it(trainable):
     workspace = trainable.open()
     run(workspace, "unwritten")
@@ -278,7 +272,6 @@ def test_no_pickle_of_ours_is_written(trainable):
         torch.load(folder / name, weights_only=True)
 
 
-@pytest.mark.slow
 def test_a_full_disk_leaves_the_checkpoint_before(trainable):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -319,7 +312,6 @@ def test_no_gpu_memory_names_the_setting(trainable, monkeypatch):
     assert "gradient_checkpointing" in str(caught.value)
 
 
-@pytest.mark.slow
 def test_evaluation_on_held_out_images(trainable):
     shared = ["train.opadpo.eval_share=0.25", "train.opadpo.eval_steps=2"]
     curves = []
@@ -392,7 +384,6 @@ def test_mistakes_are_told_before_anything_starts(trainable, tmp_path):
         run(trainable.open("train.opadpo.eval_share=0.99"), "all-held")
 
 
-@pytest.mark.slow
 def test_a_run_of_other_settings_begins_anew_and_says_why(trainable):
     shared = ["train.opadpo.reference=on_the_fly", "train.opadpo.save_steps=1"]
     workspace = trainable.open(*shared)
