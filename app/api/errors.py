@@ -1,6 +1,7 @@
 """Every failure of the API as JSON: what, seen, remedy; never a traceback. And a limit on what is sent."""
 
 import json
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -36,6 +37,7 @@ def install(api: FastAPI) -> None:
     """Answer errors as JSON, and refuse bodies that are too large."""
     api.add_exception_handler(OpadpoError, _ours)
     api.add_exception_handler(RequestValidationError, _invalid)
+    api.add_exception_handler(OSError, _unreadable)
     api.add_exception_handler(HTTPException, _http)
     api.add_middleware(BodyLimit)
 
@@ -51,6 +53,11 @@ async def _ours(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, StaleEdit):
         more["theirs"] = error.theirs.model_dump(mode="json") if error.theirs else None
     return problem(status, error.what, error.seen, error.remedy, **more)
+
+
+async def _unreadable(request: Request, error: Exception) -> JSONResponse:
+    logging.getLogger(__name__).error("%s failed", request.url.path, exc_info=error)
+    return problem(500, "A file cannot be read or written", error, "look at the file that is named")
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:

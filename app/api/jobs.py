@@ -27,6 +27,7 @@ from app.jobs.messages import (
     Text,
 )
 from app.jobs.refreshing import Refresher
+from app.jobs.starting import Starting
 from app.jobs.submitting import Submitting
 from opadpo.accounts.people import User
 from opadpo.errors import NotFound
@@ -72,16 +73,17 @@ class AlarmOf(Message):
 def router(jobs: Jobs, refresher: Refresher) -> APIRouter:
     """The routes of a workspace's jobs."""
     api = APIRouter(prefix="/api/jobs")
-    shown = views.Views(jobs, refresher.trouble)
+    starting = Starting(jobs)
+    shown = views.Views(jobs, refresher.trouble, starting.word)
     estimates = Estimates()
-    _starting(api, jobs, estimates)  # first: /form would be taken for a job's id
+    _starting(api, jobs, estimates, starting)  # first: /form would be taken for a job's id
     _reading(api, jobs, shown, estimates)
     _logs(api, jobs)
-    _changing(api, jobs, shown)
+    _changing(api, jobs, shown, starting)
     return api
 
 
-def _starting(api: APIRouter, jobs: Jobs, estimates: Estimates) -> None:
+def _starting(api: APIRouter, jobs: Jobs, estimates: Estimates, starting: Starting) -> None:
     """A new job: the form, what it means, and its start."""
     submitting = Submitting(jobs)
 
@@ -108,7 +110,7 @@ def _starting(api: APIRouter, jobs: Jobs, estimates: Estimates) -> None:
     @api.post("")
     def submit(body: Entered, me: Admin) -> dict[str, str]:
         request = submitting.request(body)
-        return {"job_id": jobs.submit(request, by=me.name, cloned_from=body.cloned_from).job_id}
+        return {"job_id": starting.submit(request, by=me.name, cloned_from=body.cloned_from).job_id}
 
 
 def _reading(api: APIRouter, jobs: Jobs, shown: views.Views, estimates: Estimates) -> None:
@@ -171,16 +173,18 @@ def _logs(api: APIRouter, jobs: Jobs) -> None:
         return {"lines": [LogLine(number=number, text=line) for number, line in found]}
 
 
-def _changing(api: APIRouter, jobs: Jobs, shown: views.Views) -> None:
+def _changing(api: APIRouter, jobs: Jobs, shown: views.Views, starting: Starting) -> None:
     """What an admin does to a job."""
 
     @api.post("/{job_id}/cancel")
     def cancel(job_id: Name, me: Admin) -> Detail:
+        if starting.stop(job_id, by=me.name):
+            return shown.detail(jobs.get(job_id), admin=True)
         return shown.detail(jobs.cancel(job_id, by=me.name), admin=True)
 
     @api.post("/{job_id}/resume")
     def resume(job_id: Name, me: Admin) -> Detail:
-        return shown.detail(jobs.resume(job_id, by=me.name), admin=True)
+        return shown.detail(starting.resume(job_id), admin=True)
 
     @api.post("/{job_id}/mute")
     def mute(job_id: Name, body: AlarmOf, me: Admin) -> dict:

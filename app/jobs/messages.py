@@ -26,6 +26,8 @@ class Filters(Message):
     """States."""
     step: list[Name] = []
     """Steps."""
+    job: list[Name] = []
+    """Ids."""
     text: Text = ""
     """In title, id, name of the adapter, target, recipe, or who submitted it."""
     offset: int = Field(default=0, ge=0, le=10_000_000)
@@ -58,6 +60,8 @@ class Trouble(BaseModel):
     """When it was last tried with success, or first without."""
     what: str
     """What is wrong."""
+    away: bool
+    """Whether its machine does not answer, or answers but something else is wrong."""
 
 
 class Card(BaseModel):
@@ -92,7 +96,7 @@ class Card(BaseModel):
     trained: bool
     """Whether it has curves to compare."""
     unreachable: Trouble | None
-    """Its machine does not answer."""
+    """Its machine does not answer, or what it has made does not come."""
 
 
 class Listing(BaseModel):

@@ -1,4 +1,4 @@
-"""Jobs on other machines are brought up to date while the app runs, one at a time, slower where nobody answers."""
+"""Jobs on other machines are brought up to date while the app runs, slower where nobody answers."""
 
 import logging
 import threading
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from app.jobs.messages import Trouble
-from opadpo.errors import OpadpoError
+from opadpo.errors import OpadpoError, Unreachable
 from opadpo.jobs.record import Job
 from opadpo.jobs.service import Jobs
 from opadpo.progress import SilentProgress
@@ -16,6 +16,8 @@ EVERY = 5.0
 """Seconds between two looks at a job."""
 SLOWEST = 120.0
 """Seconds between two attempts at a machine that does not answer."""
+AT_ONCE = 8
+"""Jobs that are looked at together: one that brings many gigabytes, or waits for a dead machine, holds up no other."""
 
 
 class _Wait(NamedTuple):
@@ -34,6 +36,7 @@ class Refresher:
         self._troubles: dict[str, Trouble] = {}
         self._waits: dict[str, _Wait] = {}
         self._done: set[tuple[str, int]] = set()
+        self._looking: set[str] = set()
 
     def start(self) -> None:
         """Begin."""
@@ -54,13 +57,17 @@ class Refresher:
             except (OpadpoError, OSError) as error:
                 logging.getLogger(__name__).warning("jobs cannot be listed: %s", error)
                 continue
-            for job in waiting:
-                if self._stop.is_set():
-                    return
-                self.look(job)
+            for job in sorted(waiting, key=lambda job: job.terminal)[: AT_ONCE - len(self._looking)]:
+                self._looking.add(job.job_id)
+                # Of no pool: those are waited for at the end, and the app has to end at once.
+                threading.Thread(target=self.look, args=(job,), daemon=True, name=f"look-{job.job_id}").start()
 
     def _is_due(self, job: Job) -> bool:
-        if job.target_settings.kind == "local" or (job.job_id, job.attempt.number) in self._done:
+        if (
+            job.target_settings.kind == "local"
+            or job.job_id in self._looking
+            or (job.job_id, job.attempt.number) in self._done
+        ):
             return False
         wait = self._waits.get(job.job_id)
         return wait is None or time.monotonic() >= wait.until
@@ -69,14 +76,25 @@ class Refresher:
         """Bring one job up to date, and remember if that failed."""
         try:
             found = self._jobs.refresh(job.job_id, SilentProgress())
-        except (OpadpoError, OSError) as error:
-            what = error.what if isinstance(error, OpadpoError) else str(error)
-            known = self._troubles.get(job.job_id)
-            self._troubles[job.job_id] = Trouble(since=known.since if known else datetime.now(UTC), what=what)
-            pause = min(SLOWEST, 2 * self._waits.get(job.job_id, _Wait(EVERY, 0)).pause)
-            self._waits[job.job_id] = _Wait(pause, time.monotonic() + pause)
+        except Exception as error:  # noqa: BLE001 - a job that cannot be read must not end the looks at all others
+            self._failed(job, error)
             return
+        finally:
+            self._looking.discard(job.job_id)
         self._troubles.pop(job.job_id, None)
         self._waits.pop(job.job_id, None)
         if found.terminal:
             self._done.add((found.job_id, found.attempt.number))
+
+    def _failed(self, job: Job, error: Exception) -> None:
+        if isinstance(error, OpadpoError):
+            what = ". ".join(str(part) for part in (error.what, error.remedy) if part)
+        else:
+            what = str(error) or type(error).__name__
+            if not isinstance(error, OSError):
+                logging.getLogger(__name__).error("%s cannot be brought up to date", job.job_id, exc_info=error)
+        known = self._troubles.get(job.job_id)
+        away = isinstance(error, Unreachable)
+        self._troubles[job.job_id] = Trouble(since=known.since if known else datetime.now(UTC), what=what, away=away)
+        pause = min(SLOWEST, 2 * self._waits.get(job.job_id, _Wait(EVERY, 0)).pause)
+        self._waits[job.job_id] = _Wait(pause, time.monotonic() + pause)

@@ -1,6 +1,7 @@
 """Jobs as the page shows them: read from their folders, with only what the reader may see."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,24 +24,29 @@ USAGE_TAIL = 96 * 1024
 """Bytes at the end of usage.jsonl that the page shows: more than ten minutes."""
 USAGE_SHOWN = 120
 """Samples at most: ten minutes."""
+_HOST = ("cpu", "memory_used", "memory_total", "disk_free")
+_GPU = ("utilization", "memory_used", "memory_total")
 MAX_ALARMS = 100
 _ALARM = ("id", "kind", "step", "at", "what", "remedy", "stopped")
 
 Troubles = Callable[[str], Trouble | None]
+Ways = Callable[[str], str | None]
 
 
 class Views:
     """What the page reads."""
 
-    def __init__(self, jobs: Jobs, troubles: Troubles) -> None:
-        """`troubles` says why a remote job is not up to date."""
+    def __init__(self, jobs: Jobs, troubles: Troubles, ways: Ways) -> None:
+        """`troubles` says why a remote job is not up to date, `ways` how far one is that is being brought there."""
         self._jobs = jobs
         self._troubles = troubles
+        self._ways = ways
 
     def listing(self, filters: Filters, *, admin: bool) -> Listing:
         """A stretch of the list, with counts for the filters."""
         jobs = self._jobs.list()
-        worded = [job for job in jobs if _has_text(job, filters.text)]
+        named = [job for job in jobs if _one_of(job.job_id, filters.job)]
+        worded = [job for job in named if _has_text(job, filters.text)]
         matching = [job for job in worded if _one_of(job.state, filters.state) and _one_of(job.step, filters.step)]
         counts = {
             "state": _count(job.state for job in worded if _one_of(job.step, filters.step)),
@@ -71,7 +77,7 @@ class Views:
     ) -> Live:
         """What is new: log after `log` bytes, samples after the time `usage`, points after the update `step`."""
         job, folder = self._jobs.get(job_id), self._jobs.folder(job_id)
-        piece = logs.read(folder / LOG_FILE, log) if (folder / LOG_FILE).exists() else None
+        piece = logs.read(folder / LOG_FILE, log) if (folder / LOG_FILE).is_file() else None
         points = {} if step is None else curves.read(folder, list(SHOWN_METRICS), run=run, points=200, after=step)
         return Live(
             job=self.detail(job, admin=admin),
@@ -90,7 +96,7 @@ class Views:
             "title": job.title,
             "step": job.step,
             "state": job.state,
-            "reason": job.reason,
+            "reason": (self._ways(job.job_id) if job.state == "queued" else None) or job.reason,
             "target": job.target,
             "kind": job.target_settings.kind,
             "by": job.submitted_by,
@@ -100,7 +106,7 @@ class Views:
             "attempt": attempt.number,
             "progress": progress_of(self._jobs.folder(job.job_id)) if job.state != "succeeded" else None,
             "trained": bool(job.runs),
-            "unreachable": None if job.terminal else self._troubles(job.job_id),
+            "unreachable": self._troubles(job.job_id),
         }
 
 
@@ -114,12 +120,12 @@ def progress_of(folder: Path) -> Progress | None:
 
 def alarms(folder: Path, *, admin: bool) -> Iterator[Alarm]:
     """The alarms of a job, oldest first; the settings that help for admins only."""
-    muted = set(_muted(folder))
+    muted = _muted(folder)
     for raw in list(_lines(folder / ALARMS_FILE))[-MAX_ALARMS:]:
-        key = raw.get("key") or {}
+        key = raw.get("key")
         try:
             known = {name: raw[name] for name in _ALARM if name in raw}
-            own = {"set": key.get("set") if admin else None, "muted": raw.get("id") in muted}
+            own = {"set": key.get("set") if admin and isinstance(key, dict) else None, "muted": raw.get("id") in muted}
             yield Alarm.model_validate({**known, **own})
         except ValidationError:  # of a later version of this package
             continue
@@ -134,13 +140,13 @@ def mute(folder: Path, alarm: str) -> None:
 
 def usage_of(folder: Path) -> list[dict[str, Any]]:
     """The newest samples of the machine, oldest first."""
-    return list(_lines(folder / USAGE_FILE, USAGE_TAIL))[-USAGE_SHOWN:]
+    return [sample for sample in _lines(folder / USAGE_FILE, USAGE_TAIL) if _is_sample(sample)][-USAGE_SHOWN:]
 
 
 def peak_of(folder: Path) -> tuple[int, int]:
     """The most that any GPU held while the job ran, and what that GPU has; zeros if there was none."""
     peak = capacity = 0
-    for sample in _lines(folder / USAGE_FILE):
+    for sample in filter(_is_sample, _lines(folder / USAGE_FILE)):
         for gpu in sample.get("gpus") or []:
             used = int(gpu.get("memory_used") or 0)
             if used > peak:
@@ -170,8 +176,21 @@ def _lines(path: Path, tail: int | None = None) -> Iterator[dict[str, Any]]:
                     continue
                 if isinstance(found, dict):
                     yield found
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return
+
+
+def _is_sample(sample: dict[str, Any]) -> bool:
+    """Whether a line is a sample as the monitor writes them; a full disk or a hand may have left others."""
+    gpus = sample.get("gpus") or []
+    if not isinstance(gpus, list) or not all(isinstance(gpu, dict) for gpu in gpus):
+        return False
+    host = [sample.get(name) for name in ("at", *_HOST)]
+    return all(_is_number(one) for one in [*host, *(gpu.get(name) for gpu in gpus for name in _GPU)])
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
 
 
 def _at(sample: dict[str, Any]) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from opadpo.errors import RecipeError, UserError
+from opadpo.jobs.over_there import PIN_FILE
 from opadpo.jobs.record import OPADPO, PEOPLE, SNAPSHOT, STEPS, WORKSPACE, JobRequest, Resources, Step, one_line
 from opadpo.jobs.targets import make_target
 from opadpo.recipe import Recipe, load_recipe, parse_recipe, preset_names, preset_text
@@ -67,6 +68,7 @@ def plan(request: JobRequest, workspace: Workspace, coming: list[str]) -> Planne
     if not problems:
         problems += _missing(request, steps, workspace, coming)
         problems += _missing_inputs(request, steps, settings, workspace, coming)
+        problems += _other_base(request, steps, recipe, workspace)
     runs = [_trained(request, step, steps) for step in steps if step in TRAINING]
     return Planned(
         title=one_line(request.title or "") or _default_title(request, runs),
@@ -214,6 +216,26 @@ def _missing_inputs(
             if not there and not (settings.mirrored and maker in steps):
                 yield f"step: {step} needs {artefact}, which is not there yet; run {maker} first, or a pipeline"
         made += _writes(request, step, steps, workspace)
+
+
+def _other_base(request: JobRequest, steps: list[Step], recipe: Recipe, workspace: Workspace) -> Iterator[str]:
+    """A base model that is not the one that everything in the workspace was made with."""
+    if "prepare" in steps:
+        return
+    try:
+        pin = json.loads((workspace.root / PIN_FILE).read_text(encoding="utf-8"))
+        pinned, revision = pin["base"], pin["requested_revision"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # not pinned yet, or damaged: the step says what to do
+    if (pinned, revision) != (recipe.model.base, recipe.model.revision):
+        changed = any(each.startswith(("model.base=", "model.revision=")) for each in request.overrides)
+        key = "preset" if request.preset and not changed else "model.base"
+        asked, there = (_versioned(*one) for one in ((recipe.model.base, recipe.model.revision), (pinned, revision)))
+        yield f"{key}: its base model is {asked}, and this workspace's is {there}; make a workspace for the other one"
+
+
+def _versioned(base: str, revision: str | None) -> str:
+    return f"{base} ({revision})" if revision else base
 
 
 def _missing(request: JobRequest, steps: list[Step], workspace: Workspace, coming: list[str]) -> Iterator[str]:

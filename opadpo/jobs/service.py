@@ -26,7 +26,7 @@ from opadpo.jobs.folder import (
     read_job,
     write_job,
 )
-from opadpo.jobs.record import Attempt, Job, JobRequest, last_checkpoint, now, observe, one_line
+from opadpo.jobs.record import Attempt, Job, JobRequest, State, last_checkpoint, now, observe, one_line
 from opadpo.jobs.requests import Planned, overlap, plan
 from opadpo.jobs.targets import Target, make_target, named_target
 from opadpo.progress import Progress, SilentProgress
@@ -34,6 +34,8 @@ from opadpo.recipe import Recipe, dump_recipe
 from opadpo.workspace import Workspace
 
 LOCK_SECONDS = 30.0
+REFRESH_LOCK = ".refresh.lock"
+"""In a job's folder: held by whoever asks its machine for it, or brings it there."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,19 @@ class Jobs:
             Conflict: if a job that has not ended writes the same artefact; the message names it.
             Unreachable: if the target's machine cannot be reached.
         """
+        job = self.enter(request, by=by, cloned_from=cloned_from)
+        try:
+            return self.hand_over(job, progress)
+        except OpadpoError as error:
+            self.withdraw(job, error)
+            raise
+
+    def enter(self, request: JobRequest, *, by: str, cloned_from: str | None = None) -> Job:
+        """Make a job of a request and write it down; `hand_over` brings it to where it runs.
+
+        Raises:
+            UserError, Conflict: as `submit`.
+        """
         workspace = self.workspace
         planned = plan(request, workspace, self._coming())
         if planned.problems:
@@ -156,14 +171,36 @@ class Jobs:
                 shutil.copyfile(workspace.root / RECIPE_FILE, folder / RECIPE_FILE)
                 atomic_write(folder / RESOLVED_FILE, dump_recipe(planned.recipe))
                 write_job(folder, job)
-        try:
+        return job
+
+    def hand_over(self, job: Job, progress: Progress | None = None) -> Job:
+        """Bring a job that was entered to its machine and start its runner there; whoever calls sees to `withdraw`.
+
+        Until then its machine knows nothing of it, so nobody looks at it meanwhile: a look would find it lost.
+
+        Raises:
+            UserError, Unreachable: if it cannot run there; nothing has started.
+            OpadpoError: if its runner did not start.
+        """
+        folder = self.folder(job.job_id)
+        with FileLock(folder / REFRESH_LOCK):
             return self._target_of(job).submit(job, folder, progress or SilentProgress())
-        except UserError:
-            shutil.rmtree(folder)  # nothing has started
-            raise
-        except OpadpoError as error:
-            write_job(folder, job.moved("failed", one_line(str(error))))
-            raise
+
+    def withdraw(self, job: Job, error: OpadpoError, *, seen: State | None = None) -> None:
+        """What becomes of a job that could not be handed over: as if it had never been asked for.
+
+        Where somebody has `seen` it waiting, or its runner did not start, that attempt stays, in this state.
+        """
+        folder = self.folder(job.job_id)
+        first = len(job.attempts) == 1
+        if seen or (first and not isinstance(error, UserError)):
+            write_job(folder, job.moved(seen or "failed", one_line(str(error))))
+        elif first:
+            shutil.rmtree(folder)
+        else:
+            last = job.attempts[-2]
+            before = {"attempts": job.attempts[:-1], "state": last.state, "reason": last.reason}
+            write_job(folder, job.model_copy(update={**before, "state_at": last.ended_at or job.state_at}))
 
     def cancel(self, job_id: str, *, by: str) -> Job:
         """Ask a job to stop; it saves a checkpoint first. Nothing happens to one that has ended.
@@ -183,6 +220,19 @@ class Jobs:
             Conflict: if it has not ended, or has succeeded, or another job writes the same artefact.
             Unreachable: if its machine cannot be reached; it stays what it was.
         """
+        job = self.enter_again(job_id)
+        try:
+            return self.hand_over(job, progress)
+        except OpadpoError as error:
+            self.withdraw(job, error)
+            raise
+
+    def enter_again(self, job_id: str) -> Job:
+        """Write a new attempt of a job down; `hand_over` brings it to where it runs.
+
+        Raises:
+            Conflict: as `resume`.
+        """
         folder = self.folder(job_id)
         with self._submitting():
             before = self.get(job_id)
@@ -200,11 +250,7 @@ class Jobs:
                 (folder / CANCEL_FILE).unlink(missing_ok=True)
                 (folder / FETCHED_FILE).unlink(missing_ok=True)
                 write_job(folder, job)
-        try:
-            return self._target_of(job).submit(job, folder, progress or SilentProgress())
-        except OpadpoError:
-            write_job(folder, before)
-            raise
+        return job
 
     def refresh(self, job_id: str, progress: Progress | None = None) -> Job:
         """Bring a job that runs elsewhere up to date, and fetch what it has made once it has ended.
@@ -219,7 +265,7 @@ class Jobs:
         if job.target_settings.kind == "local" or settled:
             return job
         try:
-            with FileLock(folder / ".refresh.lock", timeout=0):
+            with FileLock(folder / REFRESH_LOCK, timeout=0):
                 target = self._target_of(job)
                 if not job.terminal:
                     job = target.status(job, folder)

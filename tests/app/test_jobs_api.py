@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from datetime import timedelta
 from typing import Any
 
@@ -116,6 +117,7 @@ def test_the_list_is_filtered_searched_and_counted(reviewer: TestClient):
     assert found(text="SECOND opa") == ["second <b>"]
     assert found(text="nothing such") == []
     assert found(limit=1, offset=1) == ["second <b>"]
+    assert found(job=["20260101-100000-caption-abcf", "no such"]) == ["third"]
     page = reviewer.get("/api/jobs", params={"state": "failed"}).json()
     assert (page["total"], page["all"], page["admin"]) == (1, 3, False)
     assert page["counts"] == {"state": {"succeeded": 2, "failed": 1}, "step": {"opa": 1}}
@@ -171,6 +173,43 @@ def test_the_log_is_searched_and_downloaded(reviewer: TestClient, world: Workspa
     lines = reviewer.get(f"{JOB}/log/search", params={"text": "WARNING"}).json()["lines"]
     assert [line["number"] for line in lines] == [content.decode().split("\n").index(lines[0]["text"]) + 1]
     assert reviewer.get(f"{JOB}/log/search", params={"text": ""}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("usage.jsonl", b'\xff\n[1]\n{"at":"x"}\n{"at":1,"gpus":{"a":1}}\n{"at":2,"gpus":[{"memory_used":"x"}]}\n'),
+        ("alarms.jsonl", b'{"id":[1]}\n{"id":"a","kind":"x","step":null,"at":3,"what":"w","key":[1]}\n'),
+        ("metrics.jsonl", b'\xff{}\nnull\n{"run":5,"step":"x"}\n'),
+        ("progress.json", b'{"total":"x"}'),
+        ("muted.json", b'{"a": 1}'),
+        ("log.txt", None),
+        ("usage.jsonl", None),
+    ],
+)  # fmt: skip
+def test_what_is_damaged_in_a_folder_does_not_hide_the_rest(
+    reviewer: TestClient, world: Workspace, name: str, content: bytes | None
+):
+    folder = job_folders.make(world, "20250102-120000-opa-hurt", step="opa", runs=["opa"])
+    try:
+        (folder / name).write_bytes(content) if content is not None else (folder / name).mkdir()
+        for path in ("/live", "/live?step=0", "/curves", "/memory"):
+            answer = reviewer.get(f"/api/jobs/{folder.name}{path}")
+            assert answer.status_code == 200, (path, answer.text)
+        assert reviewer.get(f"/api/jobs/{folder.name}/live").json()["usage"] == []
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_file_that_cannot_be_read_is_named(reviewer: TestClient, world: Workspace):
+    folder = job_folders.make(world, "20250102-120000-opa-away", step="opa", runs=["opa"])
+    (folder / "metrics.jsonl").mkdir()
+    try:
+        answer = reviewer.get(f"/api/jobs/{folder.name}/curves")
+        assert answer.status_code == 500
+        assert "metrics.jsonl" in answer.json()["error"]["seen"]
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_an_alarm_is_muted_once_and_for_all(admin: TestClient):
@@ -233,6 +272,26 @@ def test_a_preview_names_every_mistake_beside_its_field_and_writes_nothing(admin
         assert answer.status_code == 422, name
         assert answer.json()["error"]["what"]
     assert sorted(path.name for path in world.jobs().iterdir()) == before
+
+
+def test_a_preset_of_another_base_model_is_a_problem_beside_its_field(admin: TestClient, world: Workspace):
+    pin = world.root / "base.json"
+    pin.write_text(json.dumps({"base": "toy", "requested_revision": None}))
+    try:
+        for asked, key in (
+            ({"preset": "qwen2.5-vl-7b"}, "preset"),
+            ({"values": {"model.base": "org/x"}}, "model.base"),
+        ):
+            problems = admin.post("/api/jobs/preview", json={"step": "caption", "models": ["base"], **asked}).json()[
+                "problems"
+            ]
+            assert [problem["key"] for problem in problems] == [key]
+            assert "this workspace's is toy" in problems[0]["text"]
+        assert (
+            admin.post("/api/jobs/preview", json={"step": "prepare", "preset": "llava-1.5-7b"}).json()["problems"] == []
+        )
+    finally:
+        pin.unlink()
 
 
 def test_a_form_cannot_leave_the_workspace_or_choose_what_is_run(admin: TestClient):

@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,16 +12,19 @@ from typing import NamedTuple
 
 import job_folders
 import pytest
+import ssh_server
 from axe_playwright_python.sync_playwright import Axe
 from filled_workspace import HOSTILE
 from playwright.sync_api import Browser, Page, expect
+from remote_jobs import JobByHand, environment, with_targets
 from running_app import RunningApp
 from running_jobs import made_job, started, toy_workspace, until
 
 from opadpo.accounts.database import Database
 from opadpo.accounts.people import People
 from opadpo.jobs.folder import LOG_FILE, read_job
-from opadpo.jobs.record import JobRequest
+from opadpo.jobs.record import PYTHON, JobRequest
+from opadpo.recipe.jobs import TargetSection
 from opadpo.workspace import Workspace
 
 pytestmark = pytest.mark.browser
@@ -36,6 +41,25 @@ for step in range(1, 2000):
     time.sleep(0.2)
 """
 """A program that does as training does, without a model."""
+
+
+UNTIL = """
+import json, pathlib, sys, time
+folder, enough = map(pathlib.Path, sys.argv[1:])
+step = 0
+while not enough.exists():
+    step += 1
+    print(f"step {step} of many", file=sys.stderr)
+    with (folder / "metrics.jsonl").open("a") as stream:
+        stream.write(json.dumps({"run": "opa", "step": step, "loss": 1 / step}) + "\\n")
+    time.sleep(0.2)
+"""
+"""The same, until a file is there."""
+SPY = """
+window.told = [];
+window.Notification = class { constructor(title) { window.told.push(title); } };
+window.Notification.requestPermission = async () => "granted";
+"""
 
 
 class World(NamedTuple):
@@ -281,6 +305,83 @@ def test_accessible(page: Page, scheme):
 def check(page: Page) -> None:
     found = Axe().run(page, context="#desk").response["violations"]
     assert [(v["id"], [n["target"] for n in v["nodes"]][:3]) for v in found if v["impact"] != "minor"] == []
+
+
+def test_what_the_server_cannot_do_is_said_and_the_dialog_waits_for_it(page: Page, world: World):
+    folder = job_folders.make(world.workspace, "20251101-100000-opa-hurt", step="opa", title="hurt")
+    (folder / "job.json").write_text("{")
+    page.goto(f"/train?job={folder.name}")
+    expect(page.locator(".d-blank")).to_contain_text("job.json")
+    shutil.rmtree(folder)
+    expect(page.locator(".d-blank")).to_contain_text("There is no such job")
+    visit(page)
+    page.keyboard.press("n")
+    dialog = page.get_by_role("dialog", name="New job")
+    dialog.get_by_role("button", name="Prepare").click()
+    start = dialog.get_by_role("button", name="Start")
+    expect(start).to_be_enabled()
+    page.route("**/api/jobs/preview", lambda route: route.abort("internetdisconnected"))
+    dialog.get_by_label("title", exact=True).fill("later")
+    expect(dialog.get_by_role("alert")).to_contain_text("The server does not answer")
+    expect(start).to_be_disabled()
+    page.unroute("**/api/jobs/preview")
+    expect(start).to_be_enabled()
+    expect(dialog.locator(".t-general")).to_be_empty()
+    told = '{"error": {"what": "Another job writes prompts", "seen": null, "remedy": "wait"}}'
+    page.route(
+        re.compile(r"/api/jobs$"), lambda route: route.fulfill(status=409, content_type="application/json", body=told)
+    )
+    start.click()
+    expect(dialog.get_by_role("alert")).to_contain_text("Another job writes prompts. Wait")
+    dialog.get_by_role("button", name="Copy").click()
+    expect(dialog.get_by_role("status")).to_contain_text(re.compile("copied|Ctrl"))
+    page.unroute(re.compile(r"/api/jobs$"))
+    dialog.get_by_role("button", name="Close").first.click()
+    wrong = '{"error": {"what": "A file cannot be read", "seen": "x.json", "remedy": null}}'
+    page.route("**/live?*", lambda route: route.fulfill(status=422, content_type="application/json", body=wrong))
+    page.evaluate("dispatchEvent(new Event('online'))")  # a job that has ended is looked at seldom
+    expect(page.locator(".t-lost")).to_contain_text("A file cannot be read. x.json.")
+    page.unroute("**/live?*")
+    page.evaluate("dispatchEvent(new Event('online'))")
+    expect(page.locator(".t-lost")).to_be_hidden()
+
+
+@pytest.mark.slow
+def test_a_job_on_another_machine_is_followed_through_a_lost_connection_to_its_end(
+    browser: Browser, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setenv("OPADPO_RUNTIME", str(tmp_path / "line"))
+    with ssh_server.running({**environment(), "OPADPO_RUNTIME": str(tmp_path / "line there")}) as sshd:
+        far = TargetSection(
+            kind="ssh", host=ssh_server.ALIAS, ssh_config=str(sshd.client_config), python=sys.executable,
+            grace_seconds=5,
+        )  # fmt: skip
+        workspace = with_targets(toy_workspace(tmp_path / "far off"), far=far)
+        enough = tmp_path / "enough"
+        job = JobByHand(workspace, far, [PYTHON, "-u", "-c", UNTIL, "{job}/", str(enough)], runs=["opa"]).submit()
+        with RunningApp(workspace.root) as app:
+            context = browser.new_context(base_url=app.url, storage_state=app.state())
+            context.add_init_script(SPY)
+            page = context.new_page()
+            page.set_default_timeout(30_000)
+            visit(page, job.folder.name)
+            log, banner = page.get_by_role("region", name="Lines of the log"), page.locator(".t-banner.warn")
+            expect(log).to_contain_text("step 2 ", timeout=30_000)
+            expect(page.get_by_role("img", name=re.compile("Loss: loss"))).to_be_visible()
+            page.get_by_role("button", name="Tell me when it ends").click()
+            page.get_by_label("State").select_option("running")
+            sshd.refuse()
+            assert sshd.cut() > 0
+            expect(banner).to_contain_text("far by SSH cannot be reached since", timeout=30_000)
+            expect(page.locator(".t-jobs .t-sub.warn")).to_contain_text("the job goes on there")
+            enough.touch()
+            sshd.start()
+            expect(page.locator(".t-jobhead .t-state")).to_have_text("Succeeded", timeout=60_000)
+            expect(banner).to_have_count(0)
+            expect(log).to_contain_text("exit 0")
+            page.wait_for_function("window.told.length")
+            assert page.evaluate("window.told") == ["by hand: Succeeded"]
+            context.close()
 
 
 def test_who_is_no_admin_sees_jobs_without_commands(browser: Browser, tmp_path: Path, monkeypatch):

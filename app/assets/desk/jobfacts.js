@@ -47,13 +47,18 @@ export class Facts {
   }
 
   async copyCommand() {
-    try {
-      await navigator.clipboard.writeText(this.page.job.command);
-      this.page.toast("The command is copied.");
-    } catch {
-      getSelection().selectAllChildren(this.command);
-      this.page.toast("Press Ctrl+C: the browser does not let us copy it.");
-    }
+    this.page.toast(await copied(this.page.job.command, this.command));
+  }
+}
+
+/** Copy a command, or mark it where the browser does not let us; what to tell. */
+export async function copied(command, node) {
+  try {
+    await navigator.clipboard.writeText(command);
+    return "The command is copied.";
+  } catch {
+    getSelection().selectAllChildren(node);
+    return "Press Ctrl+C: the browser does not let us copy it.";
   }
 }
 

@@ -65,7 +65,7 @@ export class JobHead {
     const shown = alarms.filter((alarm) => !alarm.muted).slice(-3).reverse();
     const reason = job.reason && ["failed", "lost", "cancelled", "queued"].includes(job.state);
     this.banners.replaceChildren(
-      ...(job.unreachable ? [h("div", { class: "t-banner warn", role: "status" }, icon("cloudOff"), h("span", { class: "d-grow" }, h("b", {}, `${job.target} cannot be reached since ${when(job.unreachable.since)}; the job goes on there.`), ` ${job.unreachable.what}`))] : []),
+      ...(job.unreachable ? [h("div", { class: "t-banner warn", role: "status" }, icon("cloudOff"), h("span", { class: "d-grow", dir: "auto" }, h("b", {}, api.awayText(job)), ` ${sentence(job.unreachable.what)}`))] : []),
       ...(reason ? [h("div", { class: `t-banner ${["failed", "lost"].includes(job.state) ? "bad" : "plain"}`, role: job.state === "queued" ? "status" : "alert" }, icon({ failed: "no", lost: "lost", cancelled: "ban", queued: "clock" }[job.state]), h("span", { class: "d-grow", dir: "auto" }, reasonText(job)))] : []),
       ...shown.map((alarm) => this.alarm(job, alarm)),
     );

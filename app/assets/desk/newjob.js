@@ -1,9 +1,10 @@
 // The dialog of a new job: step, target, name, the recipe's fields; what it would run and need; Start.
 
+import { Trouble } from "./api.js";
 import { button, h, icon } from "./dom.js";
 import { Field, groupOf } from "./fields.js";
 import { Memory } from "./jobmachine.js";
-import { folded } from "./jobfacts.js";
+import { copied, folded } from "./jobfacts.js";
 import * as api from "./training.js";
 
 const TYPING = 350;
@@ -46,13 +47,14 @@ export class NewJob {
     this.form = h("form", { class: "t-form", tabindex: "0", "aria-label": "Settings", on: { submit: (event) => { event.preventDefault(); this.start(); } } });
     this.command = h("code", { class: "t-cmd", tabindex: "0", role: "region", "aria-label": "Command" });
     this.general = h("div", { class: "t-general bad", role: "alert" });
+    this.copy = button("Copy", () => this.copyCommand(), { name: "copy", small: true, quiet: true });
     this.note = h("span", { class: "d-grow", role: "status" });
     this.go = button("Start", () => this.start(), { name: "play", primary: true });
     const title = this.clone ? "Clone with changes" : "New job";
     this.node = h(
       "dialog", { class: "d-dialog t-new", "aria-label": title, on: { close: () => this.closed(), keydown: (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && this.start() } },
       h("header", {}, h("h2", { class: "d-grow" }, title), this.seg, button("Close", () => this.node.close(), { name: "x", quiet: true, bare: true })),
-      h("div", { class: "t-cols" }, this.form, h("aside", { "aria-label": "Estimate and command" }, this.general, this.memory.node, h("section", { class: "t-card" }, h("div", { class: "t-head" }, h("h2", {}, "Command")), this.command))),
+      h("div", { class: "t-cols" }, this.form, h("aside", { "aria-label": "Estimate and command" }, this.general, this.memory.node, h("section", { class: "t-card" }, h("div", { class: "t-head" }, h("h2", { class: "d-grow" }, "Command"), this.copy), this.command))),
       h("footer", {}, this.note, button("Close", () => this.node.close()), this.go),
     );
   }
@@ -69,9 +71,20 @@ export class NewJob {
     const job = h("section", { class: "t-group", "aria-label": "Job" }, h("h3", {}, "Job"), h("div", { class: "t-fields" }, [...this.own.values()].map((field) => field.node)));
     this.form.replaceChildren(job, ...this.groups.map(groupOf));
     this.form.scrollTop = 0;
-    this.command.textContent = "";
+    this.said("");
     this.go.disabled = true;
     this.look();
+  }
+
+  /** Show a command, as the server made it. */
+  said(command) {
+    this.line = command;
+    this.command.textContent = folded(command);
+    this.copy.disabled = !command;
+  }
+
+  async copyCommand() {
+    this.note.textContent = await copied(this.line, this.command);
   }
 
   ownInfo(key, kept) {
@@ -108,6 +121,7 @@ export class NewJob {
   }
 
   later() {
+    this.refused = "";
     this.go.disabled = true;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.look(), TYPING);
@@ -120,8 +134,18 @@ export class NewJob {
     const entered = this.entered();
     const count = Object.keys(entered.values).length;
     this.note.textContent = count ? `${count} ${count === 1 ? "value differs" : "values differ"} from the preset` : "As the preset says";
-    const found = await this.page.attempt(() => api.preview(entered));
-    if (!found || ticket !== this.looking || !this.node.isConnected) return;
+    let found;
+    try {
+      found = await api.preview(entered);
+    } catch (trouble) {
+      if (!(trouble instanceof Trouble)) throw trouble;
+      if (ticket !== this.looking || !this.node.isConnected) return;
+      // Words above the page would lie under this dialog.
+      this.refuse(trouble.offline ? "The server does not answer; it is asked again." : [trouble.told, trouble.seen].filter(Boolean).join(". "));
+      this.timer = setTimeout(() => this.look(), AGAIN);
+      return;
+    }
+    if (ticket !== this.looking || !this.node.isConnected) return;
     this.show(found);
     this.estimate(entered, ticket);
   }
@@ -136,11 +160,16 @@ export class NewJob {
     }
     for (const field of [...this.own.values(), ...this.settings.values()]) field.complain(mine.get(field));
     for (const field of mine.keys()) field.node.closest("details")?.setAttribute("open", "");
-    this.general.replaceChildren(...rest.map((text) => h("p", {}, icon("alert"), h("span", {}, text))));
-    if (command) this.command.textContent = folded(command);
+    this.refuse(...rest, ...(this.refused ? [this.refused] : []));
+    this.said(command);
     this.go.disabled = Boolean(problems.length);
     const named = [...mine.keys()].map((field) => field.info.label);
     if (problems.length) this.note.textContent = `To be mended: ${[...named, ...(rest.length ? ["what is said on the right"] : [])].join(", ")}`;
+  }
+
+  /** Say what is wrong with the whole of it. */
+  refuse(...texts) {
+    this.general.replaceChildren(...texts.map((text) => h("p", {}, icon("alert"), h("span", {}, text))));
   }
 
   async estimate(entered, ticket) {
@@ -158,8 +187,13 @@ export class NewJob {
     if (this.go.disabled) return;
     this.go.disabled = true;
     this.note.textContent = "Starting…";
-    const id = await this.page.attempt(() => api.submit(this.entered()));
-    if (!id) {
+    this.refused = "";
+    let id;
+    try {
+      id = await api.submit(this.entered());
+    } catch (trouble) {
+      if (!(trouble instanceof Trouble)) throw trouble;
+      this.refused = trouble.offline ? "The server does not answer. The list will show whether the job was started." : [trouble.told, trouble.seen].filter(Boolean).join(". ");
       this.look();
       return;
     }

@@ -1,13 +1,12 @@
 // A word from the browser when a job ends; asked for by a click only, and kept in this browser.
 
-import { STATES, isOver } from "./training.js";
-
-const KEPT = "opadpo-tell";
+import { STATES, isOver, list } from "./training.js";
 
 export class Notifier {
-  constructor(notes) {
+  /** Each workspace has jobs of its own, though the browser may see them all at one address. */
+  constructor(notes, workspace) {
     this.notes = notes;
-    this.states = new Map();
+    this.kept = `opadpo-tell:${workspace}`;
   }
 
   get possible() {
@@ -16,7 +15,7 @@ export class Notifier {
 
   get wanted() {
     try {
-      const found = JSON.parse(localStorage.getItem(KEPT) ?? "[]");
+      const found = JSON.parse(localStorage.getItem(this.kept) ?? "[]");
       return Array.isArray(found) ? found : [];
     } catch {
       return [];
@@ -41,13 +40,23 @@ export class Notifier {
   }
 
   keep(ids) {
-    localStorage.setItem(KEPT, JSON.stringify(ids.slice(-50)));
+    try {
+      localStorage.setItem(this.kept, JSON.stringify(ids.slice(-50)));
+    } catch {
+      this.notes.toast("The browser keeps nothing for this page, so it cannot tell you.");
+    }
   }
 
-  /** Tell of those that have ended since they were seen last. */
-  seen(jobs) {
-    for (const job of jobs.filter((one) => isOver(one) && this.wants(one.job_id))) {
-      this.keep(this.wanted.filter((id) => id !== job.job_id));
+  /** Tell of those that have ended, whether the list shows them or not; forget those that are no more. */
+  async look() {
+    const { wanted } = this;
+    if (!wanted.length) return;
+    const { items } = await list({ job: wanted }, wanted.length);
+    const ended = items.filter(isOver);
+    if (items.length === wanted.length && !ended.length) return;
+    const going = new Set(items.filter((job) => !isOver(job)).map((job) => job.job_id));
+    this.keep(this.wanted.filter((id) => going.has(id) || !wanted.includes(id)));
+    for (const job of ended) {
       const told = new Notification(`${job.title}: ${STATES[job.state]}`, { body: job.reason ?? "", tag: job.job_id });
       told.onclick = () => window.focus();
     }

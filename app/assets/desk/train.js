@@ -24,7 +24,7 @@ class Train extends Page {
   constructor(element, table) {
     super(element, table);
     this.state = api.stateOf(location.search);
-    this.notifier = new Notifier(this.notes);
+    this.notifier = new Notifier(this.notes, this.workspace);
     this.list = new JobList(this);
     this.input = this.list.input;
     this.head = new JobHead(this);
@@ -42,7 +42,7 @@ class Train extends Page {
   build() {
     this.board = h("div", { class: "t-board" }, this.curves.nodes, this.machine.node, this.memory.node, this.log.node, this.facts.node);
     this.view = h("section", { class: "t-job", "aria-label": "Job", hidden: true }, this.head.node, h("div", { class: "t-scroll t-body", tabindex: "0", role: "region", "aria-label": "Curves, machine and log" }, this.board));
-    this.lost = h("p", { class: "t-lost warn", role: "status", hidden: true }, icon("cloudOff"), h("span", {}, "The server does not answer. Jobs go on without it; this page tries again by itself."));
+    this.lost = h("p", { class: "t-lost warn", role: "status", hidden: true }, icon("cloudOff"), h("span", {}));
     this.help = button("Keyboard shortcuts", () => this.shortcuts(), { name: "keyboard", quiet: true, bare: true, title: "Keyboard shortcuts (?)" });
     this.list.node.append(h("div", { class: "t-foot" }, this.list.count, this.help));
     this.root = h("div", { class: "d-root t-root" }, this.lost, h("div", { class: "d-split" }, this.list.node, this.view, this.blank), this.notes.nodes);
@@ -60,29 +60,30 @@ class Train extends Page {
 
   /** What goes wrong with something that somebody asked for is said. */
   trouble(trouble) {
-    if (trouble.offline) this.watch.answered(false);
+    if (trouble.offline) this.watch.saw("asking", trouble);
     this.toast([trouble.told, trouble.seen].filter(Boolean).join(". "), true);
   }
 
-  /** Look at something again, quietly. */
-  look(act) {
+  /** Look again at something, `what` by name, quietly. */
+  look(what, act) {
     return this.attempt(async () => {
       await act();
-      this.watch.answered(true);
+      this.watch.saw(what);
     }, (trouble) => {
-      if (trouble.status === 404 && this.state.job) this.gone(trouble);
-      else this.watch.answered(false);
+      if (trouble.status === 404 && what === "job") return this.gone(trouble);
+      this.watch.saw(what, trouble);
+      return what === "job" && !this.job ? this.unseen(trouble) : undefined;
     });
   }
 
   refreshList() {
-    return this.look(async () => {
+    return this.look("list", async () => {
       const { filters } = this.state;
       const found = await api.list(filters, this.list.shown);
       if (filters !== this.state.filters) return;
       this.found = found;
       this.list.paint(found, filters, this.state.job);
-      this.notifier.seen(found.items);
+      await this.notifier.look();
       if (!found.all || (!this.state.job && !found.items.length)) this.nothing(found);
       else if (!this.job) this.blank.hidden = false;
     });
@@ -91,7 +92,7 @@ class Train extends Page {
   refreshJob() {
     const id = this.state.job;
     if (!id) return undefined;
-    return this.look(async () => {
+    return this.look("job", async () => {
       const whole = Date.now() - this.whole > WHOLE;
       const step = this.job?.trained && this.points ? this.curves.last : null;
       const found = await api.live(id, { log: this.log.offset, usage: this.machine.last, step, run: this.state.run });
@@ -184,8 +185,14 @@ class Train extends Page {
     return this.empty("No jobs yet", "A job trains, samples or captions, here or on another machine; it goes on when this page is closed.", "New job", () => this.newJob());
   }
 
+  /** Instead of a job that cannot be read: why not. It is looked at again. */
+  unseen({ what, seen, remedy }) {
+    this.empty(what, [seen, remedy].filter(Boolean).join(". "));
+  }
+
   gone(trouble) {
     this.state.job = this.job = null;
+    this.watch.saw("job");
     this.empty(trouble.what, trouble.seen, "Newest job", async () => {
       await this.refreshList();
       const newest = this.found?.items[0];

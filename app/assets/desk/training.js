@@ -51,11 +51,18 @@ export const between = (from, to) => (from && to ? lasting((Date.parse(to) - Dat
 /** A time of the server's: seconds since 1970, or a text. */
 export const timeOf = (at) => (typeof at === "number" ? at * 1000 : Date.parse(at));
 
+/** Why what is shown of a job is not what there is on its machine. */
+export function awayText(job) {
+  const { since, away } = job.unreachable;
+  const what = away ? `${placeOf(job)} cannot be reached since ${when(since)}` : `${isOver(job) ? "What it has made does not come" : "No news come"} from ${placeOf(job)} since ${when(since)}`;
+  return `${what}${isOver(job) ? (away ? "; what it has made is still there." : ".") : "; the job goes on there."}`;
+}
+
 /** What stands below a job's title in the list. */
 export function summary(job) {
   const step = STEPS[job.step] ?? job.step;
   const { progress } = job;
-  if (job.unreachable) return `${step}, ${placeOf(job)} cannot be reached since ${when(job.unreachable.since)}`;
+  if (job.unreachable) return `${step}, ${awayText(job)}`;
   if (job.state === "running") {
     const share = shareOf(progress);
     return [step, share == null ? null : `${Math.floor(100 * share)} %`, progress?.seconds_left != null && `${lasting(progress.seconds_left)} left`, placeOf(job)].filter(Boolean).join(", ");

@@ -3,10 +3,12 @@
 /** Milliseconds: between rounds of a hidden page; after failures, from the first to the longest wait. */
 const [HIDDEN, PATIENT, SLOWEST] = [15_000, 1000, 10_000];
 
-/** Rounds of looks at the server by the page `root`. `lost` is shown while no answer comes; `wanted` says whether a hidden page has something to wait for. */
+const SILENT = "The server does not answer. Jobs go on without it; this page tries again by itself.";
+
+/** Rounds of looks at the server by the page `root`. `lost` shows what is wrong while anything is; `wanted` says whether a hidden page has something to wait for. */
 export class Watch {
   constructor(root, lost, wanted) {
-    Object.assign(this, { root, lost, wanted, failures: 0, rounds: [] });
+    Object.assign(this, { root, lost, wanted, failures: 0, rounds: [], troubles: new Map() });
     document.addEventListener("visibilitychange", () => this.now());
     window.addEventListener("online", () => this.now());
   }
@@ -18,10 +20,15 @@ export class Watch {
     this.schedule(round);
   }
 
-  /** Whether the server has answered the last look. */
-  answered(yes) {
-    this.failures = yes ? 0 : this.failures + 1;
-    this.lost.hidden = yes || this.failures < 2;
+  /** What came of a look at `what`: all went well, or the trouble; one look does not make good what another could not see. */
+  saw(what, trouble) {
+    if (!trouble) this.troubles.delete(what);
+    else if (!trouble.offline) this.troubles.set(what, trouble);
+    this.failures = trouble?.offline ? this.failures + 1 : 0;
+    const [told] = this.troubles.values();
+    this.lost.hidden = this.failures ? this.failures < 2 : !told;
+    const text = this.failures || !told ? SILENT : `${[told.told, told.seen].filter(Boolean).join(". ")}. What is shown may be old; this page tries again by itself.`;
+    if (this.lost.lastChild.textContent !== text) this.lost.lastChild.textContent = text;
   }
 
   get delay() {
@@ -33,8 +40,11 @@ export class Watch {
     clearTimeout(round.timer);
     round.timer = setTimeout(async () => {
       if (!this.root.isConnected) return;
-      if (!document.hidden || this.wanted()) await round.act();
-      this.schedule(round);
+      try {
+        if (!document.hidden || this.wanted()) await round.act();
+      } finally {
+        this.schedule(round); // whatever went wrong, the next look may go well
+      }
     }, this.delay || round.wait());
   }
 

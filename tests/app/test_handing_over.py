@@ -1,0 +1,140 @@
+"""Jobs on their way to another machine: nobody waits for the copying, nobody calls them lost, nothing goes unsaid."""
+
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from running_jobs import toy_workspace
+
+from app.jobs import starting
+from app.jobs.refreshing import Refresher
+from app.jobs.starting import Starting
+from opadpo.errors import OpadpoError, StepFailed, UserError
+from opadpo.jobs.folder import read_job, write_job
+from opadpo.jobs.record import Job, JobRequest, now
+from opadpo.jobs.service import Jobs
+from opadpo.jobs.targets.base import Target
+from opadpo.progress import Progress
+from opadpo.recipe.jobs import TargetSection
+
+
+class FarAway(Target):
+    """A machine to which it is a long way; it says nothing of a job that has not arrived."""
+
+    arrive = threading.Event()
+    error: OpadpoError | None = None
+
+    def check(self, recipe):
+        return []
+
+    def submit(self, job: Job, folder: Path, progress: Progress) -> Job:
+        with progress.task("Sending to far (bytes)", 200) as task:
+            task.advance(50)
+            while not self.arrive.wait(0.02):
+                task.advance(0)
+        if self.error is not None:
+            raise self.error
+        told = job.moved("running")
+        write_job(folder, told)
+        return told
+
+    def status(self, job: Job, folder: Path) -> Job:
+        told = job.moved("lost", "It never arrived")
+        write_job(folder, told)
+        return told
+
+    def logs(self, job, folder, offset):
+        return b""
+
+    def cancel(self, job, folder, by):
+        raise AssertionError("it is not there yet")
+
+    def fetch(self, job, folder, progress):
+        return []
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jobs:
+    FarAway.arrive, FarAway.error = threading.Event(), None
+    found = Jobs(toy_workspace(tmp_path / "toy"))
+    monkeypatch.setattr(
+        found, "_target_of", lambda job: FarAway("far", TargetSection(kind="ssh", host="h"), found.workspace)
+    )
+    monkeypatch.setattr(starting, "SOON", 0.2)
+    made = found._job
+    far = {"target": "far", "target_settings": TargetSection(kind="ssh", host="h")}
+    monkeypatch.setattr(found, "_job", lambda *a, **k: made(*a, **k).model_copy(update=far))
+    return found
+
+
+REQUEST = JobRequest(step="prepare")
+
+
+def until(jobs: Jobs, job_id: str, state: str) -> Job:
+    deadline = time.monotonic() + 10
+    while (job := jobs.get(job_id)).state != state:
+        assert time.monotonic() < deadline, (job.state, job.reason)
+        time.sleep(0.02)
+    return job
+
+
+def test_a_long_way_is_told_and_nobody_calls_the_job_lost(jobs: Jobs):
+    begin = Starting(jobs)
+    job = begin.submit(REQUEST, by="lea", cloned_from=None)
+    assert job.state == "queued"
+    assert begin.word(job.job_id) == "Sending to far (bytes), 25 %"
+    folder = jobs.folder(job.job_id)
+    write_job(folder, job.changed(queued_at=now() - timedelta(hours=1)))
+    Refresher(jobs).look(job)
+    assert read_job(folder).state == "queued"
+    FarAway.arrive.set()
+    assert until(jobs, job.job_id, "running")
+    while begin.word(job.job_id):
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("error", [UserError("no room"), StepFailed("no runner")])
+def test_what_fails_late_stands_on_the_job(jobs: Jobs, error: OpadpoError):
+    job = Starting(jobs).submit(REQUEST, by="lea", cloned_from=None)
+    FarAway.error = error
+    FarAway.arrive.set()
+    assert until(jobs, job.job_id, "failed").reason == error.what
+
+
+def test_what_fails_at_once_is_told_and_leaves_nothing(jobs: Jobs):
+    FarAway.error = UserError("it has another version")
+    FarAway.arrive.set()
+    with pytest.raises(UserError, match="another version"):
+        Starting(jobs).submit(REQUEST, by="lea", cloned_from=None)
+    assert jobs.list() == []
+
+
+def test_a_job_is_stopped_on_its_way_and_tried_again(jobs: Jobs):
+    begin = Starting(jobs)
+    job = begin.submit(REQUEST, by="lea", cloned_from=None)
+    assert begin.stop(job.job_id, by="jonas")
+    stopped = until(jobs, job.job_id, "cancelled")
+    assert stopped.reason == "Cancelled by jonas before it had arrived"
+    assert not begin.stop(job.job_id, by="jonas")
+    FarAway.error = UserError("it does not answer")
+    FarAway.arrive.set()
+    with pytest.raises(UserError):
+        begin.resume(job.job_id)
+    again = jobs.get(job.job_id)
+    assert (again.state, again.reason, len(again.attempts)) == ("cancelled", stopped.reason, 1)
+    FarAway.error = None
+    assert begin.resume(job.job_id).attempt.number == 2
+
+
+def test_one_job_that_cannot_be_read_does_not_end_the_looks_at_others(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
+    FarAway.arrive.set()
+    job = Starting(jobs).submit(REQUEST, by="lea", cloned_from=None)
+    monkeypatch.setattr(FarAway, "status", lambda *_: {}["what"])
+    refresher = Refresher(jobs)
+    refresher.look(job)
+    trouble = refresher.trouble(job.job_id)
+    assert trouble is not None
+    assert (trouble.away, trouble.what) == (False, "'what'")
+    monkeypatch.undo()
