@@ -12,6 +12,8 @@ from opadpo.plots.style import DARK, TEXT
 COLOR = re.compile(r"(fill|stroke): (#[0-9a-f]{6})")
 HATCHED = re.compile(r'fill="(#[0-9a-f]{6})"')
 """The ground of a hatched area, which is no style in the file."""
+LONG = re.compile(r"\b(\d+\.\d\d)\d+\b(?![\"%]?\))")
+"""A length to more than a hundredth of a point."""
 LOOK = '<style type="text/css">'
 
 
@@ -39,11 +41,12 @@ def svg(figure: Figure) -> bytes:
     import matplotlib
 
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "opadpo"}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "opadpo", "font.sans-serif": ["DejaVu Sans"]}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     # Black text has no colour of its own in the file: it takes that of the whole.
     look = f"{LOOK}svg{{color-scheme: light dark; {_twin('fill', TEXT)}}} "
-    text = HATCHED.sub(r'style="fill: \1"', buffer.getvalue().decode())
+    text = LONG.sub(r"\1", buffer.getvalue().decode())
+    text = HATCHED.sub(r'style="fill: \1"', text)
     text = COLOR.sub(lambda match: _twin(match[1], match[2]), text)
     return text.replace(LOOK, look, 1).encode()
 

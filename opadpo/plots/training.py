@@ -126,6 +126,10 @@ def _curve(rows: Sequence[tuple[float, float]]) -> tuple[list[float], list[float
     return [step for step, _ in rows], _smoothed([value for _, value in rows])
 
 
+SMALL = 128
+"""Side of an image up to which a file holds every pixel of it."""
+
+
 def masked_images(rows: Sequence[tuple[str, Sequence["npt.NDArray[np.uint8]"]]], titles: Sequence[str]) -> Figure:
     """Images as the model sees them, (height, width, 3) each: a line for each example, a column for each title."""
     size = 1.7
@@ -133,7 +137,8 @@ def masked_images(rows: Sequence[tuple[str, Sequence["npt.NDArray[np.uint8]"]]],
     grid = figure.subplots(max(len(rows), 1), len(titles), squeeze=False)
     for line, (_, images) in zip(grid, rows, strict=False):
         for axes, image in zip(line, images, strict=False):
-            axes.imshow(image, interpolation="nearest")
+            # Small ones go into a file as they are, large ones in the size that is seen.
+            axes.imshow(image, interpolation="none" if max(image.shape) <= SMALL else "nearest")
     for axes in grid.flat:
         axes.axis("off")
     for axes, title in zip(grid[0], titles, strict=True):
