@@ -1,5 +1,6 @@
 """Opening the review store's database: made if it is not there, migrated if it is old, refused if it is newer."""
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,8 +10,9 @@ from sqlalchemy import Connection, Engine, Table, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from opadpo.databases import OpenDatabase, database_errors, postgresql_engine, sqlite_engine, writing
-from opadpo.errors import WorkspaceError, disk_errors
+from opadpo.errors import UserError, WorkspaceError, disk_errors
 from opadpo.review.schema import VERSION, VERSION_TABLE
+from opadpo.workspace import Workspace
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -47,6 +49,24 @@ class Database(OpenDatabase):
     def insert(self, table: Table) -> Any:
         """An INSERT that can say what to do about a row that is there; both databases write it alike."""
         return (sqlite if self.engine.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def database_url(workspace: Workspace) -> str | None:
+    """URL of the database that the recipe names; None for `reviews.db`. It may hold a password: never store it.
+
+    Raises:
+        UserError: if the environment variable is not set.
+    """
+    name = workspace.recipe.review.database_url_env
+    if not name:
+        return None
+    if url := os.environ.get(name):
+        return url
+    raise UserError(
+        "The recipe names a database for reviews, but its URL is not there",
+        seen=f"review.database_url_env: {name} (not set)",
+        remedy=f"export {name}=postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+    )
 
 
 def shown(url: str, source: str) -> str:

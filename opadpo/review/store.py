@@ -1,6 +1,5 @@
 """Revisions of rollouts, by the expert and by people: append-only, in SQLite or PostgreSQL."""
 
-import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -11,10 +10,10 @@ from pydantic import ValidationError
 from sqlalchemy import CompoundSelect, Connection, Select, case, func, select
 from sqlalchemy.exc import IntegrityError
 
-from opadpo.errors import Conflict, NotFound, UserError, WorkspaceError
+from opadpo.errors import Conflict, NotFound, WorkspaceError
 from opadpo.hashing import digest
 from opadpo.records import Revision
-from opadpo.review.opening import REMEDY, Database
+from opadpo.review.opening import REMEDY, Database, database_url
 from opadpo.review.places import Draft, Places
 from opadpo.review.schema import revisions, withdrawals
 from opadpo.workspace import Workspace
@@ -354,24 +353,6 @@ def _changed_since(since: Mark) -> CompoundSelect[Any]:
     later = select(revisions.c.rollout_id).where(revisions.c.number > since.number)
     taken_back = select(revisions.c.rollout_id).join(withdrawals).where(withdrawals.c.number > since.withdrawals)
     return later.union(taken_back)
-
-
-def database_url(workspace: Workspace) -> str | None:
-    """URL of the database that the recipe names; None for `reviews.db`. It may hold a password: never store it.
-
-    Raises:
-        UserError: if the environment variable is not set.
-    """
-    name = workspace.recipe.review.database_url_env
-    if not name:
-        return None
-    if url := os.environ.get(name):
-        return url
-    raise UserError(
-        "The recipe names a database for reviews, but its URL is not there",
-        seen=f"review.database_url_env: {name} (not set)",
-        remedy=f"export {name}=postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
-    )
 
 
 def has_store(workspace: Workspace) -> bool:

@@ -15,7 +15,8 @@ from opadpo.models.base import read_pin
 from opadpo.progress import Progress
 from opadpo.recipe import preset_text
 from opadpo.review.exchange import transfer
-from opadpo.review.store import ReviewStore, database_url, has_store, reviews_head
+from opadpo.review.opening import database_url
+from opadpo.review.store import ReviewStore, has_store, reviews_head
 from opadpo.steps.result import StepResult
 from opadpo.steps.status import PIN, REVIEWS, artefacts, plan_for
 from opadpo.workspace import RECIPE_FILE, Workspace, check_free
