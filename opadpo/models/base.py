@@ -17,31 +17,16 @@ from opadpo.errors import MissingArtefact, ModelError
 from opadpo.files import atomic_write
 from opadpo.hashing import digest, file_digest
 from opadpo.models.families import family_for
+from opadpo.models.hub import PICKLES, WANTED, fetch_snapshot
 from opadpo.progress import Progress
 from opadpo.recipe.sections import ModelSection
 from opadpo.workspace import Workspace
 
 PIN_FILE = "base.json"
 TOY = "toy"
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 WEIGHTS_INDEX = "model.safetensors.index.json"
 HASH_AGAIN_BELOW = 16 * 2**20
 """Files below this many bytes are hashed whenever the pin is checked; of larger ones only the size is compared."""
-WANTED = (
-    "config.json",
-    "generation_config.json",
-    "*processor_config.json",
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.j*",
-    "tokenizer.model",
-    "vocab.*",
-    "merges.txt",
-    "*.safetensors",
-    "*.safetensors.index.json",
-)
-"""What a model folder needs: configs, processors, tokenizer, weights. Code and pickles stay where they are."""
 
 
 class FileStamp(BaseModel):
@@ -98,8 +83,6 @@ def fetch_base(model: ModelSection, progress: Progress, offline: bool = False) -
     elif _is_folder(model.base):
         path, revision = Path(model.base).expanduser().resolve(), None
     else:
-        from opadpo.models.hub import fetch_snapshot
-
         path, revision = fetch_snapshot(model.base, model.revision, progress, offline=offline)
     check_folder(path)
     family = _checked_family(model.family, path)

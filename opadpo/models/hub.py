@@ -6,8 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from opadpo.errors import ModelError, disk_errors
-from opadpo.models.base import PICKLES, WANTED
 from opadpo.progress import Progress
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+WANTED = (
+    "config.json",
+    "generation_config.json",
+    "*processor_config.json",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.j*",
+    "tokenizer.model",
+    "vocab.*",
+    "merges.txt",
+    "*.safetensors",
+    "*.safetensors.index.json",
+)
+"""What a model folder needs: configs, processors, tokenizer, weights. Code and pickles stay where they are."""
 
 
 def fetch_snapshot(base: str, revision: str | None, progress: Progress, *, offline: bool = False) -> tuple[Path, str]:
