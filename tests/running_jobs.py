@@ -51,6 +51,13 @@ def started(workspace: Workspace, job: Job, folder: Path) -> Job:
     return LocalTarget("local", job.target_settings, workspace).submit(job, folder, SilentProgress())
 
 
+def ran(workspace: Workspace, *programs: str, **fields: Any) -> tuple[Job, Path]:
+    """A job that has run these Python programs to its end; (the job, its folder)."""
+    job, folder = made_job(workspace, *programs, **fields)
+    started(workspace, job, folder)
+    return until(folder), folder
+
+
 def until(folder: Path, *states: str, seconds: float = 30.0) -> Job:
     """The job once it is in one of these states (none named: once it has ended)."""
     deadline = time.monotonic() + seconds

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from running_jobs import made_job, started, until, until_file
+from running_jobs import made_job, ran, started, until, until_file
 
 from opadpo.jobs.descendants import JOB_VARIABLE
 from opadpo.jobs.record import Job, Resources
@@ -71,9 +71,7 @@ def test_an_alarm_stops_a_job_where_the_recipe_says_so(workspace: Workspace):
     path.parent.mkdir(parents=True)
     program = f"import time; open({str(path)!r}, 'a').write({json.dumps(line)!r} + chr(10)); time.sleep(300)"
     stopping = AlarmsSection(stop_on=["not_finite"])
-    job, folder = made_job(workspace, program, runs=["x"], alarms=stopping)
-    started(workspace, job, folder)
-    ended = until(folder)
+    ended, folder = ran(workspace, program, runs=["x"], alarms=stopping)
     assert (ended.state, ended.attempt.exit_code) == ("failed", -signal.SIGTERM)
     assert (ended.reason or "").startswith("Stopped by an alarm: The loss is not finite at update 7. Lower")
     told = json.loads((folder / "alarms.jsonl").read_text())
@@ -83,15 +81,13 @@ def test_an_alarm_stops_a_job_where_the_recipe_says_so(workspace: Workspace):
 
 def test_commands_run_one_after_another_with_what_they_need(workspace: Workspace):
     show = "import json, os; print(json.dumps({k: os.environ[k] for k in ('OPADPO_JOB', 'CUDA_VISIBLE_DEVICES')}))"
-    job, folder = made_job(workspace, show, "import sys; print('{}'); print('second', file=sys.stderr)")
-    assert started(workspace, job, folder).attempt.pid
-    ended = until(folder)
+    ended, folder = ran(workspace, show, "import sys; print('{}'); print('second', file=sys.stderr)")
     assert (ended.state, ended.reason, ended.attempt.exit_code) == ("succeeded", None, 0)
     assert ended.attempt.devices == ["cpu"]
     assert ended.attempt.started_at
     assert ended.attempt.ended_at
     first, second = (folder / "result.jsonl").read_text().splitlines()
-    assert json.loads(first) == {"OPADPO_JOB": job.job_id, "CUDA_VISIBLE_DEVICES": ""}
+    assert json.loads(first) == {"OPADPO_JOB": ended.job_id, "CUDA_VISIBLE_DEVICES": ""}
     assert json.loads(second) == {}
     log = (folder / "log.txt").read_text().splitlines()
     assert [line for line in log if not line.startswith("== ")] == ["second"]
@@ -100,18 +96,14 @@ def test_commands_run_one_after_another_with_what_they_need(workspace: Workspace
 
 
 def test_a_failure_says_what_the_step_said_and_nothing_runs_after_it(workspace: Workspace):
-    job, folder = made_job(workspace, FAILS, "print('never')")
-    started(workspace, job, folder)
-    ended = until(folder)
+    ended, folder = ran(workspace, FAILS, "print('never')")
     assert (ended.state, ended.attempt.exit_code) == ("failed", 1)
     assert ended.reason == "No space left; seen: /data; free some"
     assert "never" not in (folder / "result.jsonl").read_text()
 
 
 def test_a_command_that_is_killed_is_told_as_such(workspace: Workspace):
-    job, folder = made_job(workspace, "import os; os.kill(os.getpid(), 9)")
-    started(workspace, job, folder)
-    ended = until(folder)
+    ended, _ = ran(workspace, "import os; os.kill(os.getpid(), 9)")
     assert (ended.state, ended.attempt.exit_code) == ("failed", -9)
     assert "memory" in (ended.reason or "")
 
@@ -145,9 +137,8 @@ def test_what_a_command_leaves_behind_is_ended_with_it(
         "child = subprocess.Popen([sys.executable, '-c', code], start_new_session=True)\n"
         "open(os.environ['PIDS'], 'w').write(str(child.pid))"
     )
-    job, folder = made_job(workspace, leaves)
-    started(workspace, job, folder)
-    assert until(folder).state == "succeeded"
+    ended, _ = ran(workspace, leaves)
+    assert ended.state == "succeeded"
     assert gone(int((tmp_path / "pids").read_text()))
 
 
