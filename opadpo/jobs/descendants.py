@@ -11,6 +11,8 @@ _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 
 JOB_VARIABLE = "OPADPO_JOB"
 """Environment variable that marks every process of a job with its id."""
+GRACE_VARIABLE = "OPADPO_GRACE"
+"""Environment variable with the seconds between the wish that a command stops and its being killed."""
 
 
 def adopt_orphans() -> None:

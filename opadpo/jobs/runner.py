@@ -19,7 +19,7 @@ from typing import IO, NamedTuple
 
 from opadpo.errors import Conflict, OpadpoError, UserError, disk_errors
 from opadpo.jobs import identity
-from opadpo.jobs.descendants import JOB_VARIABLE, adopt_orphans, descendants, marked
+from opadpo.jobs.descendants import GRACE_VARIABLE, JOB_VARIABLE, adopt_orphans, descendants, marked
 from opadpo.jobs.devices import CPU, GPU, gpu, gpus_here, visible_gpus
 from opadpo.jobs.folder import (
     CANCEL_FILE,
@@ -273,6 +273,7 @@ class Runner:
         """What the commands find in their environment."""
         ours = {
             JOB_VARIABLE: self.job.job_id,
+            GRACE_VARIABLE: str(self.job.target_settings.grace_seconds),
             PROGRESS_VARIABLE: str(self.folder / STEP_PROGRESS_FILE),
             "PYTHONUNBUFFERED": "1",
         }

@@ -16,10 +16,12 @@ from contextlib import suppress
 import psutil
 
 from opadpo.errors import UserError
-from opadpo.jobs.descendants import JOB_VARIABLE, ends_with_parent, marked, send
+from opadpo.jobs.descendants import GRACE_VARIABLE, JOB_VARIABLE, ends_with_parent, marked, send
 
 _TASK = 'exec "$0" -m accelerate.commands.launch --machine_rank "$SLURM_NODEID" "$@"'
 _FIRST_PORT, _PORTS = 20000, 12000
+_LAST_SECONDS = 5.0
+"""Of the grace: what srun gets to end what is left on all nodes."""
 _ADDRESS = re.compile(r"\bNodeAddr=(\S+)")
 
 
@@ -67,9 +69,14 @@ def main(arguments: Sequence[str]) -> int:
     srun = subprocess.Popen(words, process_group=0, preexec_fn=ends_with_parent())
 
     def stop(number: int, _: object) -> None:
-        send(number, _leaders() or [psutil.Process(srun.pid)])
+        leaders = _leaders()
+        send(number, leaders or [psutil.Process(srun.pid)])
+        # Killed with us, srun could not end the tasks on other nodes any more.
+        grace = float(os.environ.get(GRACE_VARIABLE, "0"))
+        signal.setitimer(signal.ITIMER_REAL, grace - min(_LAST_SECONDS, grace / 2))
 
     signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGALRM, lambda *_: srun.terminate())
     code = srun.wait()
     return code if code >= 0 else 128 - code
 

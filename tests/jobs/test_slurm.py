@@ -19,7 +19,7 @@ from opadpo.errors import DependencyMissing, UserError
 from opadpo.jobs.batch_script import pending
 from opadpo.jobs.descendants import marked
 from opadpo.jobs.folder import read_job, write_job
-from opadpo.jobs.record import Job, JobRequest
+from opadpo.jobs.record import Job, JobRequest, Resources
 from opadpo.jobs.service import Jobs
 from opadpo.jobs.several_nodes import command
 from opadpo.progress import SilentProgress
@@ -187,6 +187,25 @@ def test_a_login_node_over_ssh_mirrors_the_job(cluster: SlurmCluster, workspace:
         assert names["slurm"] == "ok"
         job.target.machine.close()  # pyright: ignore[reportAttributeAccessIssue]
     shutil.rmtree(folder)
+
+
+def test_cancelled_means_that_nothing_is_left_on_any_node(workspace: Workspace) -> None:
+    # In place of a training: a leading process and another node's, which ignore every wish.
+    code = f"""
+import sys
+from opadpo.jobs import several_nodes
+tasks = 'RANK=$SLURM_PROCID exec "$0" -u -c "$1"'
+words = ["srun", "--export=ALL", "-N2", "-n2", "bash", "-c", tasks, sys.executable, {STUBBORN!r}]
+several_nodes.command = lambda *_: words
+sys.exit(several_nodes.main([]))
+"""
+    both = batch(nodes=2, gpus_per_node=None, grace_seconds=4.0)
+    job = JobByHand(workspace, both, python(code), resources=Resources(gpus=0, nodes=2)).submit()
+    job.until(lambda: job.printed.count("up") == 2)
+    assert {process.environ().get("SLURMD_NODENAME") for process in marked(job.job.job_id)} == set(NODES)
+    job.cancel()
+    job.until_state("cancelled")
+    assert marked(job.job.job_id) == []
 
 
 def test_two_nodes_train_together_are_cancelled_together_and_go_on(tmp_path: Path) -> None:
