@@ -21,6 +21,7 @@ from opadpo.jobs.folder import (
 )
 from opadpo.jobs.identity import boot_id, started_at
 from opadpo.jobs.record import Attempt, Job, JobRequest, State
+from opadpo.manifest import Plan
 from opadpo.recipe import dump_recipe
 from opadpo.recipe.jobs import TargetSection
 from opadpo.workspace import Workspace
@@ -103,7 +104,13 @@ def fill(folder: Path, workspace: Workspace, *, steps: int = 412, gpus: int = 2,
 
 
 def show(workspace: Workspace, pid: int) -> None:
-    """Jobs of every state, the newest of them training with an alarm; `pid` stands for the runners."""
+    """Jobs of every state, the newest of them training with an alarm; `pid` stands for the runners.
+
+    What a clone of that one reads is there too, so that it could be started.
+    """
+    for artefact in ("datasets/opadpo", "adapters/opa"):
+        with workspace.writing(Plan(artefact=artefact, step="shown", settings={}, inputs={})) as writer:
+            writer.finish({})
     hour = timedelta(hours=1)
     changes = ["train.processes=2", "train.opadpo.learning_rate=1.0e-06"]
     first = make(

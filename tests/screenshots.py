@@ -12,7 +12,7 @@ import job_folders
 from compared_workspace import fill as fill_compared
 from desk_workspace import decide, fill
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from running_app import RunningApp
 
 from opadpo.recipe import preset_text
@@ -55,16 +55,16 @@ def main() -> None:
         with RunningApp(trained.root) as app:
             for size in (WIDE, NARROW):
                 for scheme in ("light", "dark"):
-                    take(browser, app, "/train", f"train-{size[0]}x{size[1]}-{scheme}", size, scheme, running)
-            take(browser, app, "/train", "train-new", WIDE, "light", changing)
+                    take(browser, app, "/train", f"train-{size[0]}x{size[1]}-{scheme}", size, scheme, running, folder)
+            take(browser, app, "/train", "train-new", WIDE, "light", changing, folder)
         browser.close()
 
 
 def take(
     browser: Browser, app: RunningApp, path: str, name: str, size: tuple[int, int], scheme: str,
-    act: Callable[[Page], None],
+    act: Callable[[Page], None], folder: str | None = None,
 ) -> None:  # fmt: skip
-    """Open a page, do something in it, and save its picture."""
+    """Open a page, do something in it, and save its picture; a temporary `folder` is shown as one that is kept."""
     viewport = {"width": size[0], "height": size[1]}
     context = browser.new_context(
         viewport=viewport,  # pyright: ignore[reportArgumentType]
@@ -74,6 +74,8 @@ def take(
         storage_state=app.state(),
     )
     page = context.new_page()
+    if folder is not None:
+        page.route("**/api/**", lambda route: _renamed(route, folder))
     page.goto(path)
     act(page)
     with Image.open(io.BytesIO(page.screenshot(caret="hide"))) as picture:
@@ -82,6 +84,11 @@ def take(
     small.save(FOLDER / f"{name}.png", optimize=True)
     context.close()
     print(FOLDER / f"{name}.png")
+
+
+def _renamed(route: Route, folder: str) -> None:
+    answer = route.fetch()
+    route.fulfill(response=answer, body=answer.text().replace(folder, "/data"))
 
 
 def editing(page: Page) -> None:
@@ -112,13 +119,14 @@ def voting(page: Page) -> None:
 def running(page: Page) -> None:
     """A job with its curves and the estimate of its memory."""
     page.get_by_role("img", name=re.compile("^Loss: loss")).wait_for()
-    page.locator(".t-membar").wait_for(timeout=120_000)
+    page.locator(".t-membar").wait_for(timeout=300_000)
 
 
 def changing(page: Page) -> None:
     """The dialog of a clone with one setting changed."""
     page.get_by_role("button", name="Clone with anchor_coef 2.0").click()
-    page.locator(".t-new .t-membar").wait_for(timeout=120_000)
+    page.locator(".t-new .t-membar").wait_for(timeout=300_000)
+    expect(page.get_by_role("button", name="Start")).to_be_enabled()
 
 
 def opened(page: Page) -> None:
