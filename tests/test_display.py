@@ -219,6 +219,9 @@ def test_a_bar_that_was_stopped_says_how_far_it_was(monkeypatch: pytest.MonkeyPa
         task.advance(4)
         raise KeyboardInterrupt
     assert "4 of 10 · stopped" in Page(shown.outputs[0].markup).texts["all"]
+    with display.notebook_progress().task("train", 10) as task:  # training ends so, with a checkpoint
+        task.advance(4)
+    assert "4 of 10 · stopped" in Page(shown.outputs[-1].markup).texts["all"]
 
 
 def test_curves_are_drawn_under_the_bar_while_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:

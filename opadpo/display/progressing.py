@@ -80,7 +80,7 @@ class NotebookProgress:
         try:
             yield bar
             # How long it took is of no interest any more, and would make every run's file another one.
-            bar.finished = True
+            bar.finished = bar.total is None or bar.done >= bar.total
         finally:
             bar.pace = "stopped"
             self.draw(force=True, figure=True)
