@@ -11,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from random_adapter import add_adapter
 from running_app import RunningApp
+from watched_page import watched
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -32,16 +33,8 @@ def app(tiny_llava_folder, tmp_path_factory):
 
 @pytest.fixture
 def page(browser: Browser, app) -> Iterator[Page]:
-    context = browser.new_context(
-        viewport={"width": 1024, "height": 768}, base_url=app.url, color_scheme="light", storage_state=app.state()
-    )
-    page = context.new_page()
-    page.set_default_timeout(15_000)
-    seen: list[str] = []
-    page.on("pageerror", lambda error: seen.append(str(error)))
-    yield page
-    assert seen == []
-    context.close()
+    with watched(browser, app, usual="status of 4", size=(1024, 768)) as page:
+        yield page
 
 
 def test_a_question_about_an_image_of_one_s_own(page: Page) -> None:

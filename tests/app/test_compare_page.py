@@ -8,6 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from filled_workspace import HOSTILE
 from playwright.sync_api import Browser, Page, expect
+from watched_page import watched
 
 pytestmark = pytest.mark.browser
 
@@ -19,25 +20,8 @@ PAIR = {"set": "heldout", "first": "opadpo", "second": "base"}
 
 @pytest.fixture
 def page(browser: Browser, compared) -> Iterator[Page]:
-    """A page of the app; at the end nothing hostile has run and the console is clean."""
-    context = browser.new_context(
-        viewport={"width": 1440, "height": 900},
-        base_url=compared.app.url,
-        color_scheme="light",
-        storage_state=compared.app.state(),
-    )
-    page = context.new_page()
-    page.set_default_timeout(15_000)
-    seen: list[str] = []
-    missing = re.compile("status of 404")
-    page.on("console", lambda m: seen.append(m.text) if m.type == "error" and not missing.search(m.text) else None)
-    page.on("pageerror", lambda error: seen.append(str(error)))
-    page.on("request", lambda r: None if r.url.startswith((compared.app.url, "data:", "blob:")) else seen.append(r.url))
-    page.on("request", lambda r: seen.append(r.url) if "/gradio_api/queue/" in r.url else None)
-    yield page
-    assert page.evaluate("window.hacked") is None
-    assert seen == []
-    context.close()
+    with watched(browser, compared.app, usual="status of 404") as page:
+        yield page
 
 
 def known(page: Page, path: str, **asked: object) -> dict:

@@ -12,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from desk_workspace import decide
 from filled_workspace import HOSTILE
 from playwright.sync_api import Browser, Page, expect
+from watched_page import watched
 
 from app import docs, files
 from opadpo.records import Revision
@@ -25,24 +26,8 @@ TABLE = docs.keys_of("review")
 
 @pytest.fixture
 def page(browser: Browser, desk) -> Iterator[Page]:
-    """A page of the desk; at the end nothing hostile has run and the console is clean."""
-    context = browser.new_context(
-        viewport={"width": 1440, "height": 900},
-        base_url=desk.app.url,
-        color_scheme="light",
-        storage_state=desk.app.state(),
-    )
-    page = context.new_page()
-    seen: list[str] = []
-    # Refusals are part of the tests, and Chromium reports them as errors of its own.
-    refused = re.compile(r"status of 4(04|09)")
-    page.on("console", lambda m: seen.append(m.text) if m.type == "error" and not refused.search(m.text) else None)
-    page.on("pageerror", lambda error: seen.append(str(error)))
-    page.on("request", lambda r: None if r.url.startswith((desk.app.url, "data:", "blob:")) else seen.append(r.url))
-    yield page
-    assert page.evaluate("window.hacked") is None
-    assert seen == []
-    context.close()
+    with watched(browser, desk.app, usual="status of 4(04|09)") as page:
+        yield page
 
 
 def visit(page: Page, record: str, query: str = "") -> None:

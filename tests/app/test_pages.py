@@ -1,12 +1,14 @@
 """The pages in a real browser."""
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import made_workspace
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
+from playwright.sync_api import Browser, Page, expect
 from running_app import RunningApp
+from watched_page import watched
 
 from app.pages.state import holds, render
 from app.server import create
@@ -15,29 +17,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def page(browser: Browser, app: RunningApp):
-    context = browser.new_context(
-        viewport={"width": 1440, "height": 900}, base_url=app.url, color_scheme="light", storage_state=app.state()
-    )
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    seen: dict[str, list[str]] = {"errors": [], "outside": []}
-
-    def on_console(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            seen["errors"].append(message.text)
-
-    def on_request(request: Request) -> None:
-        if not request.url.startswith((app.url, "data:", "blob:")):
-            seen["outside"].append(request.url)
-
-    page.on("console", on_console)
-    page.on("pageerror", lambda error: seen["errors"].append(str(error)))
-    page.on("request", on_request)
-    yield page
-    assert page.evaluate("window.hacked") is None
-    assert seen == {"errors": [], "outside": []}
-    context.close()
+def page(browser: Browser, app: RunningApp) -> Iterator[Page]:
+    with watched(browser, app, gradio=True) as page:
+        yield page
 
 
 def test_the_state_tells_what_is_done_and_what_comes_next(page: Page):

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
+from watched_page import watched
 
 pytestmark = pytest.mark.browser
 
@@ -16,25 +17,8 @@ SPARE = "all => all.map(one => one.scrollWidth - one.clientWidth)"
 
 @pytest.fixture
 def page(browser: Browser, desk) -> Iterator[Page]:
-    """A page of the app; at the end nothing hostile has run, the console is clean, no event went through Gradio."""
-    context = browser.new_context(
-        viewport={"width": 1440, "height": 900},
-        base_url=desk.app.url,
-        color_scheme="light",
-        storage_state=desk.app.state(),
-    )
-    page = context.new_page()
-    page.set_default_timeout(15_000)
-    seen: list[str] = []
-    missing = re.compile("status of (404|422)")
-    page.on("console", lambda m: seen.append(m.text) if m.type == "error" and not missing.search(m.text) else None)
-    page.on("pageerror", lambda error: seen.append(str(error)))
-    page.on("request", lambda r: None if r.url.startswith((desk.app.url, "data:", "blob:")) else seen.append(r.url))
-    page.on("request", lambda r: seen.append(r.url) if "/gradio_api/queue/" in r.url else None)
-    yield page
-    assert page.evaluate("window.hacked") is None
-    assert seen == []
-    context.close()
+    with watched(browser, desk.app, usual="status of (404|422)") as page:
+        yield page
 
 
 def visit(page: Page, query: str = "") -> None:

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page, expect
 from remote_jobs import JobByHand, environment, with_targets
 from running_app import RunningApp
 from running_jobs import made_job, started, toy_workspace, until
+from watched_page import watched
 
 from opadpo.accounts.database import Database
 from opadpo.accounts.people import People
@@ -89,22 +90,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture
 def page(browser: Browser, world: World) -> Iterator[Page]:
-    """A page of the app; at the end nothing hostile has run and the console is clean."""
-    context = browser.new_context(
-        viewport={"width": 1440, "height": 900}, base_url=world.app.url, color_scheme="light",
-        storage_state=world.app.state(),
-    )  # fmt: skip
-    page = context.new_page()
-    page.set_default_timeout(20_000)
-    seen: list[str] = []
-    usual = re.compile(r"status of (404|409|422)|ERR_CONNECTION_REFUSED|Failed to fetch|ERR_INTERNET")
-    page.on("console", lambda m: seen.append(m.text) if m.type == "error" and not usual.search(m.text) else None)
-    page.on("pageerror", lambda error: seen.append(str(error)))
-    page.on("request", lambda r: None if r.url.startswith((world.app.url, "data:", "blob:")) else seen.append(r.url))
-    yield page
-    assert page.evaluate("window.hacked") is None
-    assert seen == []
-    context.close()
+    usual = r"status of (404|409|422)|ERR_CONNECTION_REFUSED|Failed to fetch|ERR_INTERNET"
+    with watched(browser, world.app, usual=usual) as page:
+        yield page
 
 
 def visit(page: Page, job: str = "20260101-120000-opadpo-full", more: str = "") -> None:

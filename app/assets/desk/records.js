@@ -18,10 +18,12 @@ export class RecordActions extends SentenceActions {
 
   /** The next record of the queue, or what to do where there is none. */
   async first() {
-    await this.lead(async () => {
+    await this.lead(async (current) => {
       const { record } = await api.next(null, this.filters);
+      if (!current()) return undefined;
       if (record) return this.enter(record);
       const found = await api.find(this.filters);
+      if (!current()) return undefined;
       this.leaveRecord();
       return this.nothing(found);
     }, () => this.first());
