@@ -5,8 +5,8 @@ from itertools import islice
 from types import MappingProxyType
 
 from given_captions import give_captions
+from stored_image import store_image
 
-from opadpo.hashing import bytes_digest
 from opadpo.progress import SilentProgress
 from opadpo.records import Prompt
 from opadpo.steps import plans
@@ -65,13 +65,10 @@ def _prompts(workspace: Workspace, images: Mapping[int, bytes]) -> list[Prompt]:
     with workspace.writing(plans.prompts(workspace)) as writer:
         for index, row in enumerate(islice(rows(SEED, COUNT, 0), COUNT)):
             content: bytes = images.get(index) or row["image"]
-            digest = bytes_digest(content)
-            name = f"images/{digest[:2]}/{digest}.png"
-            (writer.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (writer.folder / name).write_bytes(content)
+            image = store_image(writer.folder, content)
             prompts.append(
                 Prompt.create(
-                    image_id=digest, question=row["question"], image_file=name, reference=row["reference"],
+                    **image, question=row["question"], reference=row["reference"],
                     source="toy", split="heldout", subset="heldout", extra=row["extra"],
                 )
             )  # fmt: skip

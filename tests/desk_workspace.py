@@ -5,9 +5,9 @@ from itertools import islice
 from types import MappingProxyType
 
 import numpy as np
+from stored_image import store_image
 
 from opadpo.expert.parsing import read_answer
-from opadpo.hashing import bytes_digest
 from opadpo.records import Prompt, Revision, Rollout, Sampling
 from opadpo.review.desk import Desk
 from opadpo.review.editing import SentenceEdit
@@ -67,13 +67,10 @@ def _prompts(workspace: Workspace, count: int, images: Mapping[int, bytes], text
     with workspace.writing(plans.prompts(workspace)) as writer:
         for index, row in enumerate(islice(rows(SEED, count, 0), count)):
             content: bytes = images.get(index) or row["image"]
-            digest = bytes_digest(content)
-            name = f"images/{digest[:2]}/{digest}.png"
-            (writer.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (writer.folder / name).write_bytes(content)
+            image = store_image(writer.folder, content)
             prompts.append(
                 Prompt.create(
-                    image_id=digest, question=texts.get(index) or row["question"], image_file=name,
+                    **image, question=texts.get(index) or row["question"],
                     reference=texts.get(index) or row["reference"], source="toy", split="train", subset="train-0",
                     extra=row["extra"],
                 )

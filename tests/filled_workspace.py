@@ -3,8 +3,8 @@
 from itertools import islice
 
 import numpy as np
+from stored_image import store_image
 
-from opadpo.hashing import bytes_digest
 from opadpo.records import Prompt, Revision, Rollout, Sampling
 from opadpo.review.store import ReviewStore
 from opadpo.steps import plans
@@ -26,14 +26,11 @@ def fill(workspace: Workspace) -> None:
     prompts, rollouts, revisions = [], [], []
     with workspace.writing(plans.prompts(workspace)) as writer:
         for index, row in enumerate(islice(rows(3, COUNT, 0), COUNT)):
-            digest = bytes_digest(row["image"])
-            name = f"images/{digest[:2]}/{digest}.png"
-            (writer.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (writer.folder / name).write_bytes(row["image"])
+            image = store_image(writer.folder, row["image"])
             reference = HOSTILE if index == 0 else row["reference"]
             prompts.append(
                 Prompt.create(
-                    image_id=digest, question=row["question"], image_file=name, reference=reference, source="toy",
+                    **image, question=row["question"], reference=reference, source="toy",
                     split="train", subset="train-0", extra=row["extra"],
                 )
             )  # fmt: skip

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from opadpo.hashing import bytes_digest
+from stored_image import store_image
+
 from opadpo.models.base import fetch_base, write_pin
 from opadpo.progress import SilentProgress
 from opadpo.records import Prompt
@@ -35,15 +36,11 @@ def make(root: Path, model_folder: Path, *, train: int = 16, heldout: int = 6, *
     prompts = []
     with workspace.writing(plans.prompts(workspace)) as writer:
         for index, row in enumerate(rows(0, train, heldout)):
-            digest = bytes_digest(row["image"])
-            name = f"images/{digest[:2]}/{digest}.png"
-            (writer.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (writer.folder / name).write_bytes(row["image"])
+            image = store_image(writer.folder, row["image"])
             prompts.append(
                 Prompt.create(
-                    image_id=digest,
+                    **image,
                     question=QUESTIONS[index % len(QUESTIONS)],
-                    image_file=name,
                     reference=row["reference"],
                     source="toy",
                     split=row["split"],
