@@ -22,7 +22,6 @@ from filelock import FileLock, Timeout
 from opadpo.errors import Busy, MissingArtefact, WorkspaceError, disk_errors
 from opadpo.files import atomic_write, folder_errors, fsync_tree, given_path
 from opadpo.layout import MANIFEST_FILE, Layout
-from opadpo.layout import checked_name as checked_name  # of the workspace, for its callers
 from opadpo.manifest import Begun, Manifest, Plan
 from opadpo.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
 

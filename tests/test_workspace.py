@@ -13,10 +13,11 @@ import pytest
 
 from opadpo.errors import Busy, DiskFull, MissingArtefact, UserError, WorkspaceError
 from opadpo.files import atomic_write
+from opadpo.layout import checked_name
 from opadpo.manifest import Plan
 from opadpo.recipe import preset_text
 from opadpo.steps import plans
-from opadpo.workspace import Workspace, checked_name
+from opadpo.workspace import Workspace
 
 TOY = preset_text("toy")
 

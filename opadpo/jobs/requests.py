@@ -9,10 +9,11 @@ from opadpo.errors import RecipeError, UserError
 from opadpo.jobs.over_there import PIN_FILE
 from opadpo.jobs.record import OPADPO, PEOPLE, SNAPSHOT, STEPS, WORKSPACE, JobRequest, Resources, Step, one_line
 from opadpo.jobs.targets import make_target
+from opadpo.layout import checked_name
 from opadpo.recipe import Recipe, load_recipe, parse_recipe, preset_names, preset_text
 from opadpo.recipe.base import Section
 from opadpo.recipe.jobs import TargetSection
-from opadpo.workspace import Workspace, checked_name
+from opadpo.workspace import Workspace
 
 BASE = "base"
 TRAINING: tuple[Step, ...] = ("opa", "opadpo")

@@ -19,9 +19,10 @@ from opadpo.jobs import identity
 from opadpo.jobs.folder import FETCHED_FILE, JOB_FILE, read_job
 from opadpo.jobs.machines import OverSsh, joined
 from opadpo.jobs.record import OPADPO, Job
+from opadpo.layout import checked_name
 from opadpo.manifest import Manifest
 from opadpo.progress import Progress
-from opadpo.workspace import Workspace, checked_name
+from opadpo.workspace import Workspace
 
 PEOPLE = ("prepare", "revise", "build")
 """Steps that belong where people work: they read and write the reviews, which no copy of a file can merge."""

@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict
 
 from opadpo.errors import ModelError, OpadpoError, StepFailed
 from opadpo.files import atomic_write
+from opadpo.layout import checked_name
 from opadpo.models.base import PIN_FILE, BasePin, fetch_base, read_pin, write_pin
 from opadpo.progress import LineProgress
-from opadpo.workspace import RECIPE_FILE, Workspace, checked_name
+from opadpo.workspace import RECIPE_FILE, Workspace
 
 
 class Arrival(BaseModel):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opadpo.damage import damaged
 from opadpo.errors import RecipeError, UserError
 from opadpo.files import atomic_write
+from opadpo.layout import checked_name
 from opadpo.manifest import Plan, changed_values
 from opadpo.models.adapters import adapter_digest
 from opadpo.models.base import BasePin, read_pin
@@ -19,7 +20,7 @@ from opadpo.recipe import Recipe
 from opadpo.recipe.checks import impossible_combinations
 from opadpo.steps import plans
 from opadpo.steps.result import StepResult
-from opadpo.workspace import Workspace, checked_name
+from opadpo.workspace import Workspace
 
 if TYPE_CHECKING:
     from opadpo.training.job import TrainingJob, TrainingOutcome

@@ -154,6 +154,7 @@ def test_a_running_job_outlives_page_and_app_is_cancelled_and_resumed(page: Page
     before = tile.inner_text()
     expect(tile).not_to_have_text(before)
     page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("group", name="Cancel this job?")).to_contain_text("It saves a checkpoint")
     page.get_by_role("button", name="No", exact=True).click()
     assert read_job(folder).state == "running"
     page.get_by_role("button", name="Cancel").click()
@@ -211,6 +212,15 @@ def test_figures_curves_and_other_jobs_beside_them(page: Page):
     expect(page.get_by_role("img", name=re.compile("Loss: full .*, other "))).to_be_visible()
     expect(page.get_by_role("region", name="Utilization")).to_contain_text("GPU 1")
     expect(page.get_by_role("region", name="Memory estimate")).to_contain_text("Measured peak51.2 GiB")
+
+
+def test_a_training_that_had_nothing_left_to_do_says_so(page: Page, world: World):
+    folder = job_folders.make(world.workspace, "20260101-090000-opadpo-none", title="none", runs=["opadpo"])
+    visit(page, folder.name)
+    expect(page.get_by_role("img", name="Loss: no update was made")).to_be_visible()
+    expect(page.get_by_role("region", name="Parts of the loss")).to_contain_text("No update was made")
+    expect(page.locator(".t-tiles")).to_contain_text("Adapteropadpo")
+    shutil.rmtree(folder)
 
 
 def test_the_log_is_searched_and_holds_only_so_much(page: Page, world: World):

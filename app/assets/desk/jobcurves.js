@@ -79,11 +79,12 @@ export class Curves {
     const own = view.series.map(([key, name], at) => ({ name: alone && compare.length ? job.title : name, points: this.points[key] ?? [], look: LOOKS[at], dash: alone ? 0 : at, smooth: curve !== "rate", faint: alone && curve !== "rate" })).filter((one) => one.points.length);
     const beside = compare.map((id, at) => ({ name: this.others[id]?.title ?? id, points: this.others[id]?.points[view.key] ?? [], look: OTHERS[at], dash: at + 1, smooth: curve !== "rate" }));
     this.legend.replaceChildren(...this.keys(own, compare, beside));
+    const blank = api.isOver(job) ? "No update was made" : "No points yet";
     const until = api.isOver(job) || job.runs.length > 1 ? 0 : job.progress?.total ?? 0;
-    this.main.paint({ label: view.label, series: [...own, ...beside], alarms: this.alarms, until });
+    this.main.paint({ label: view.label, series: [...own, ...beside], alarms: this.alarms, until, blank });
     this.rewardCard.hidden = has && !this.points["rewards/chosen"]?.length;
-    this.rewards.paint({ label: "Rewards", series: REWARDS.map(([key, name, look, dash]) => ({ name, points: this.points[key] ?? [], look, dash, smooth: true })), alarms: this.alarms.map(({ step }) => ({ step })), until });
-    this.paintParts(has);
+    this.rewards.paint({ label: "Rewards", series: REWARDS.map(([key, name, look, dash]) => ({ name, points: this.points[key] ?? [], look, dash, smooth: true })), alarms: this.alarms.map(({ step }) => ({ step })), until, blank });
+    this.paintParts(has, blank);
   }
 
   keys(own, compare, beside) {
@@ -94,13 +95,13 @@ export class Curves {
     ];
   }
 
-  paintParts(has) {
+  paintParts(has, blank) {
     const shown = PARTS.filter((name) => this.points[`parts/${name}`]?.length);
     this.partCard.hidden = has && !shown.length;
     this.parts.replaceChildren(...(shown.length ? shown.map((name) => {
       const points = this.points[`parts/${name}`];
       return h("div", { class: "t-part" }, h("span", { class: "d-mono" }, name), sparkline(smoothed(points), "t-c0") ?? h("span"), h("b", { class: "d-num" }, api.figure(points.at(-1)[1])));
-    }) : [h("p", { class: "d-muted" }, "No points yet")]));
+    }) : [h("p", { class: "d-muted" }, blank)]));
   }
 
   /** A panel with the jobs that can be shown beside this one. */

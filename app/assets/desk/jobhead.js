@@ -15,7 +15,7 @@ export class JobHead {
     this.resume = button("Resume", () => page.resumeJob(), { name: "play" });
     this.cancel = button("Cancel", () => this.askCancel(), { name: "stop" });
     this.cancel.classList.add("t-danger");
-    this.sure = h("span", { class: "t-sure", role: "group", "aria-label": "Cancel this job?", hidden: true }, h("span", {}, "Stop it? It saves a checkpoint."), button("Stop", () => this.reallyCancel()), button("No", () => this.leaveCancel(), { quiet: true }));
+    this.sure = h("span", { class: "t-sure", role: "group", "aria-label": "Cancel this job?", hidden: true }, this.question = h("span"), button("Stop", () => this.reallyCancel()), button("No", () => this.leaveCancel(), { quiet: true }));
     this.actions = h("div", { class: "t-line t-actions" }, this.bell, this.clone, this.resume, this.cancel, this.sure);
     this.head = h("header", { class: "t-jobhead" }, h("div", { class: "t-titles d-grow" }, this.title, this.state, this.about), this.actions);
     this.banners = h("div", { class: "t-banners" });
@@ -41,6 +41,7 @@ export class JobHead {
   }
 
   askCancel() {
+    this.question.textContent = this.page.job.trained ? "Stop it? It saves a checkpoint." : "Stop it? What is done is kept.";
     this.sure.hidden = false;
     this.cancel.hidden = true;
     this.sure.querySelector("button").focus();
@@ -94,7 +95,7 @@ export class JobHead {
     const tiles = [
       [job.trained ? "Step" : progress?.task || "Done", step != null ? number(step) : null, progress?.total && (!job.trained || progress.total >= step) ? `of ${number(progress.total)}` : ""],
       left, ["Throughput", ...rate],
-      ...(job.trained ? [margin != null || loss == null ? ["Reward margin", margin != null ? api.figure(margin) : null] : ["Loss", api.figure(loss)], ["Accuracy", accuracy != null ? `${Math.round(100 * accuracy)} %` : null], ["Checkpoint", saved ? number(saved.step) : null, saved?.at != null ? when(api.timeOf(saved.at)) : ""]] : [["Where", api.placeOf(job)]]),
+      ...(job.trained ? [margin != null || loss == null ? ["Reward margin", margin != null ? api.figure(margin) : null] : ["Loss", api.figure(loss)], ["Accuracy", accuracy != null ? `${Math.round(100 * accuracy)} %` : null], job.state === "succeeded" ? ["Adapter", job.runs.at(-1)] : ["Checkpoint", saved ? number(saved.step) : null, saved?.at != null ? when(api.timeOf(saved.at)) : ""]] : [["Where", api.placeOf(job)]]),
     ];
     this.tiles.style.setProperty("--tiles", tiles.length);
     this.tiles.replaceChildren(...tiles.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value ?? h("span", { class: "d-muted" }, "–", sr("unknown")), more ? h("small", {}, ` ${more}`) : ""))));

@@ -19,7 +19,7 @@ export class LineChart {
   }
 
   /**
-   * Draw `{label, series, alarms, until}`; `until` is the last step that there will be. A series: {name, points: [[step, value]], look (class of its colour), dash (0 to 4),
+   * Draw `{label, series, alarms, until, blank}`; `until` is the last step that there will be, `blank` stands where there is nothing to draw. A series: {name, points: [[step, value]], look (class of its colour), dash (0 to 4),
    * faint (also draw what was measured), smooth}. An alarm: {step, text}.
    */
   paint(shown) {
@@ -30,8 +30,8 @@ export class LineChart {
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${this.height}`);
     const frame = frameOf(series, shown.until);
     if (!frame) {
-      this.svg.setAttribute("aria-label", `${label}: no points yet`);
-      this.svg.replaceChildren(s("text", { x: this.width / 2, y: this.height / 2, "text-anchor": "middle" }, "No points yet"));
+      this.svg.setAttribute("aria-label", `${label}: ${shown.blank.toLowerCase()}`);
+      this.svg.replaceChildren(s("text", { x: this.width / 2, y: this.height / 2, "text-anchor": "middle" }, shown.blank));
       this.drawn = null;
       return;
     }
