@@ -1,5 +1,7 @@
 """Settings and fixtures of all tests."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,3 +20,11 @@ settings.load_profile("opadpo")
 def tiny_llava_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random LLaVA (two layers of width 32), its tokenizer and image processor. Read only."""
     return tiny_llava.save(tmp_path_factory.mktemp("models") / "tiny-llava")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> Iterator[None]:
+    """A shell lets what it starts in the background, and all that this starts, ignore Ctrl+C: some tests need it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
