@@ -3,6 +3,8 @@
 import httpx
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PAIR = {"set": "heldout", "first": "opa", "second": "base"}
 """No test of the page votes on these two."""
 ALL = {"set": "heldout", "model": ["base", "opa", "opadpo"]}

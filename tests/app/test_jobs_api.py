@@ -24,6 +24,8 @@ from opadpo.jobs.service import Jobs
 from opadpo.recipe import Recipe, parse_recipe, preset_text
 from opadpo.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 ADMIN, REVIEWER = User("lea", "admin"), User("jonas", "reviewer")
 NEW = {"step": "prepare"}
 HOSTILE = ["../../etc", "a b", "x;touch y", "$(id)", "a/b", "\u202eabc", "'", "`id`", "a\nb"]
