@@ -112,12 +112,14 @@ class Starting:
                 logging.getLogger(__name__).exception("%s could not be handed over", job.job_id)
                 error = StepFailed("The job could not be handed over", seen=f"{type(error).__name__}: {error}")
             arrived, failed = None, error
-        with way.lock:
-            way.arrived, way.failed = arrived, failed
-            if failed is not None:
-                state = "cancelled" if isinstance(failed, _Stopped) else "failed"
-                self._jobs.withdraw(job, failed, seen=state if way.left else None)
-        del self._ways[job.job_id]
-        way.over.set()
+        try:
+            with way.lock:
+                way.arrived, way.failed = arrived, failed
+                if failed is not None:
+                    state = "cancelled" if isinstance(failed, _Stopped) else "failed"
+                    self._jobs.withdraw(job, failed, seen=state if way.left else None)
+        finally:  # a full disk may keep it from being withdrawn, and it is on its way no longer
+            del self._ways[job.job_id]
+            way.over.set()
         if arrived is not None and way.stopped_by is not None:  # it arrived before the wish could be heard
             self._jobs.cancel(job.job_id, by=way.stopped_by)

@@ -111,6 +111,22 @@ def test_what_fails_at_once_is_told_and_leaves_nothing(jobs: Jobs):
     assert jobs.list() == []
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_job_that_cannot_be_withdrawn_is_on_its_way_no_longer(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
+    def withdraw(*_: object, **more: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(jobs, "withdraw", withdraw)
+    begin = Starting(jobs)
+    job = begin.submit(REQUEST, by="lea", cloned_from=None)
+    FarAway.error = UserError("no room")
+    FarAway.arrive.set()
+    deadline = time.monotonic() + 10
+    while begin.word(job.job_id):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_a_job_is_stopped_on_its_way_and_tried_again(jobs: Jobs):
     begin = Starting(jobs)
     job = begin.submit(REQUEST, by="lea", cloned_from=None)
