@@ -3,10 +3,12 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_llava
 from hypothesis import settings
+from IPython.testing.globalipapp import start_ipython
 from no_skips import pytest_make_collect_report, pytest_runtest_makereport
 
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
@@ -28,3 +30,12 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def notebook_shell() -> Any:
+    """IPython's shell, of which a process has one, formatting as in a notebook."""
+    shell: Any = start_ipython()
+    # A terminal formats text only; a notebook everything.
+    shell.display_formatter.active_types = shell.display_formatter.format_types
+    return shell

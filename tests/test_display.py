@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from IPython.testing.globalipapp import start_ipython
 from PIL import Image, ImageColor
 from playwright.sync_api import sync_playwright
 
@@ -237,13 +236,10 @@ def test_curves_are_drawn_under_the_bar_while_it_trains(monkeypatch: pytest.Monk
 
 
 @pytest.fixture(scope="module")
-def shell() -> Iterator[Any]:
-    shell: Any = start_ipython()
-    # A terminal formats text only; a notebook everything.
-    shell.display_formatter.active_types = shell.display_formatter.format_types
+def shell(notebook_shell: Any) -> Iterator[Any]:
     display.enable()
-    yield shell
-    shell.set_custom_exc((), None)
+    yield notebook_shell
+    notebook_shell.set_custom_exc((), None)
 
 
 def test_cells_show_records_figures_and_our_errors(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,7 +119,8 @@ class Starting:
                     state = "cancelled" if isinstance(failed, _Stopped) else "failed"
                     self._jobs.withdraw(job, failed, seen=state if way.left else None)
         finally:  # a full disk may keep it from being withdrawn, and it is on its way no longer
-            del self._ways[job.job_id]
+            if self._ways.get(job.job_id) is way:  # it may have been resumed the moment that its state was written
+                del self._ways[job.job_id]
             way.over.set()
         if arrived is not None and way.stopped_by is not None:  # it arrived before the wish could be heard
             self._jobs.cancel(job.job_id, by=way.stopped_by)

@@ -133,6 +133,8 @@ def test_a_job_is_stopped_on_its_way_and_tried_again(jobs: Jobs):
     assert begin.stop(job.job_id, by="jonas")
     stopped = until(jobs, job.job_id, "cancelled")
     assert stopped.reason == "Cancelled by jonas before it had arrived"
+    while begin.word(job.job_id):
+        time.sleep(0.02)
     assert not begin.stop(job.job_id, by="jonas")
     FarAway.error = UserError("it does not answer")
     FarAway.arrive.set()
@@ -142,6 +144,25 @@ def test_a_job_is_stopped_on_its_way_and_tried_again(jobs: Jobs):
     assert (again.state, again.reason, len(again.attempts)) == ("cancelled", stopped.reason, 1)
     FarAway.error = None
     assert begin.resume(job.job_id).attempt.number == 2
+
+
+def test_a_job_resumed_the_moment_it_was_withdrawn_is_on_its_way(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
+    begin, withdraw, carried = Starting(jobs), jobs.withdraw, []
+
+    def withdraw_and_resume(job: Job, *rest, **more) -> None:
+        withdraw(job, *rest, **more)
+        begin.resume(job.job_id)
+        carried.append(threading.current_thread())
+
+    monkeypatch.setattr(jobs, "withdraw", withdraw_and_resume)
+    job = begin.submit(REQUEST, by="lea", cloned_from=None)
+    assert begin.stop(job.job_id, by="jonas")
+    deadline = time.monotonic() + 10
+    while not carried:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    carried[0].join(10)
+    assert begin.word(job.job_id) == "Sending to far (bytes), 25 %"
 
 
 def test_one_job_that_cannot_be_read_does_not_end_the_looks_at_others(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import tiny_models
-from IPython.testing.globalipapp import start_ipython
 from photograph_expert import photograph_expert
 from run_notebooks import read
 from source_data import image_bytes
@@ -31,13 +30,6 @@ SMALL = [
 RECIPE, ARCHITECTURE = "qwen2.5-vl-7b", "qwen2_5_vl"
 
 
-@pytest.fixture(scope="module")
-def shell() -> Any:
-    shell: Any = start_ipython()
-    shell.display_formatter.active_types = shell.display_formatter.format_types
-    return shell
-
-
 def table(folder: Path) -> Path:
     """Small pictures with a question and an answer to each."""
     rows = [("image", "question", "answer")]
@@ -52,7 +44,7 @@ def table(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_every_cell_runs_with_the_recipe_of_a_real_model(
-    shell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    notebook_shell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     columns = {"image": "image", "question": "question", "reference": "answer"}
@@ -72,7 +64,7 @@ def test_every_cell_runs_with_the_recipe_of_a_real_model(
                 "cells"
             ]:
                 if cell["cell_type"] == "code":
-                    result = shell.run_cell("".join(cell["source"]))
+                    result = notebook_shell.run_cell("".join(cell["source"]))
                     assert result.success, (path.name, "".join(cell["source"]), capsys.readouterr().out[-3000:])
     told = capsys.readouterr().out
     assert "The recipe names no benchmark" in told, "as real recipes come"
