@@ -1,5 +1,7 @@
 """Project files agree with each other: dependencies, the lock file, the conda environment, licence, documents."""
 
+import ast
+import importlib
 import re
 import subprocess
 import tomllib
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -209,6 +212,19 @@ def test_the_recipe_page_is_up_to_date() -> None:
     from opadpo.recipe.docs import page
 
     assert read("docs/recipes.md") == page(), "run `make pages`"
+
+
+@pytest.mark.slow
+def test_the_stub_of_transformers_names_what_it_exports() -> None:
+    statements = ast.parse(read("typings/transformers/__init__.pyi")).body
+    imports = [statement for statement in statements if isinstance(statement, ast.ImportFrom)]
+    assert imports
+    for statement in imports:
+        (name,) = statement.names
+        assert name.asname == name.name, "a stub exports what it renames to the same name"
+        if name.name != "LlavaImageProcessor":  # torchvision's; without it transformers exports another in its place
+            defined = getattr(importlib.import_module(statement.module or ""), name.name)
+            assert getattr(transformers, name.name) is defined, name.name
 
 
 def test_no_file_knows_the_machine_that_it_was_written_on() -> None:
