@@ -49,6 +49,16 @@ def read(path: Path, offset: int | None, limit: int = 65536) -> Piece:
     return Piece(data[:end].decode(errors="replace"), first + end, size, max(0, skipped))
 
 
+def after(path: Path, offset: int) -> bytes:
+    """Bytes after `offset`, of many the first; empty if there are none, or no file yet."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(_BLOCK)
+    except FileNotFoundError:
+        return b""
+
+
 def search(path: Path, text: str, limit: int) -> Iterator[tuple[int, str]]:
     """The first `limit` lines that contain `text` in any case, with their numbers from 1; in bounded memory."""
     wanted = text.casefold()

@@ -1,5 +1,9 @@
-"""A job's folder here, kept like the one on the machine where the job runs: what is appended there is appended here."""
+"""A job's folder here, kept like the one on the machine where the job runs: what is appended there is appended here.
 
+What has come stays: a machine that has lost its disk takes nothing away here, and gets back what it had.
+"""
+
+import os
 from pathlib import Path
 
 from opadpo.files import atomic_write
@@ -15,10 +19,15 @@ from opadpo.jobs.folder import (
     USAGE_FILE,
     write_job,
 )
-from opadpo.jobs.machines import Machine, Piece, joined
+from opadpo.jobs.machines import Machine, OverSsh, Piece, joined
 from opadpo.jobs.record import Job, last_checkpoint, now
+from opadpo.jobs.sync import only
+from opadpo.progress import Progress
 
-GROWING = (LOG_FILE, RESULT_FILE, METRICS_FILE, USAGE_FILE, ALARMS_FILE, RUNNER_LOG_FILE)
+ADDED_TO = (LOG_FILE, RESULT_FILE, ALARMS_FILE, RUNNER_LOG_FILE)
+"""Only ever added to, by one attempt after the other: a shorter one there has lost something."""
+GROWING = (*ADDED_TO, METRICS_FILE, USAGE_FILE)
+"""The others may be written anew, and be shorter then."""
 WHOLE = (PROGRESS_FILE,)
 HOSTNAME = "/proc/sys/kernel/hostname"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -36,21 +45,19 @@ def bring(machine: Machine, there: str, folder: Path, job: Job) -> tuple[Job, bo
     """
     attempt = job.attempt
     metrics = _size(folder / METRICS_FILE)
-    offsets = {name: max(0, _size(folder / name) - OVERLAP) for name in GROWING}
     # The process is looked at before the record: one that ends in between has written its last word by then.
     facts = {HOSTNAME: 0, BOOT_ID: 0, f"/proc/{attempt.pid or 0}/stat": 0}
     record = joined(there, JOB_FILE)
-    files = {joined(there, name): offset for name, offset in {**offsets, **dict.fromkeys(WHOLE, 0)}.items()}
+    copies = {joined(there, name): _Copy(folder / name) for name in GROWING}
     while True:
-        found = machine.pieces({**facts, record: 0, **files})
-        more = [name for name in GROWING if _take(folder / name, found.get(joined(there, name)), offsets[name])]
+        offsets = {path: copy.offset for path, copy in copies.items()}
+        found = machine.pieces({**facts, record: 0, **offsets, **{joined(there, name): 0 for name in WHOLE}})
+        more = [path for path, copy in copies.items() if path in found and copy.take(found[path], offsets[path])]
         for name in WHOLE:
             if piece := found.get(joined(there, name)):
                 atomic_write(folder / name, piece.data)
         if not more:
             break
-        offsets = {name: max(0, _size(folder / name) - OVERLAP) for name in GROWING}
-        files |= {joined(there, name): offsets[name] for name in GROWING}
     curves.refresh(folder, before=metrics)
     if record not in found:
         return job, (now() - attempt.queued_at).total_seconds() > ARRIVAL_SECONDS
@@ -73,24 +80,61 @@ def keep(folder: Path, before: Job, told: Job, dead: bool) -> Job:
     return told
 
 
-def _take(path: Path, piece: Piece | None, offset: int) -> bool:
-    """Append what is new to the copy here; True if there is more to read."""
-    if piece is None:
-        return False
-    size = _size(path)
-    known = size - offset
-    with path.open("rb") if size else path.open("w+b") as stream:
-        stream.seek(offset)
-        same = stream.read(known) == piece.data[:known]
-    if not same:
-        # Written anew over there: from the beginning, in the next round.
-        path.unlink()
-        return True
-    new = piece.data[known:]
-    if new:
-        with path.open("ab") as stream:
+def give_back(machine: OverSsh, there: str, folder: Path, progress: Progress) -> None:
+    """Send what had come from a machine that has lost it since, so that the next attempt adds to it.
+
+    Raises:
+        Unreachable, DiskFull: if that cannot be done.
+    """
+    ours = {name: size for name in GROWING if (size := _size(folder / name))}
+    theirs = machine.pieces({joined(there, name): 0 for name in ours}, limit=0)
+    sizes = {name: piece.size if (piece := theirs.get(joined(there, name))) else 0 for name in ours}
+    lost = [name for name, size in ours.items() if sizes[name] < (size if name in ADDED_TO else 1)]
+    if lost:
+        progress.say(f"The job's log, which {machine.name} has lost, goes back there")
+        machine.done(["mkdir", "-p", "--", there])
+        machine.put(folder, there, progress, *only(*lost))
+
+
+class _Copy:
+    """The copy here of a file that grows there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = self._into = path
+
+    @property
+    def offset(self) -> int:
+        """Where to read on: a little before the end, to see whether it is still the same file."""
+        return max(0, _size(self._into) - OVERLAP)
+
+    def take(self, piece: Piece, offset: int) -> bool:
+        """Take in what the file there has after `offset`; True if there is more to read."""
+        here = _after(self._into, offset)
+        if here != piece.data[: len(here)]:
+            if self.path.name in ADDED_TO and piece.size < offset + len(here):
+                return False
+            # Written anew over there: from the beginning, in the next rounds; the one here stays until all has come.
+            self._into = self.path.with_name(f".{self.path.name}.anew")
+            self._into.unlink(missing_ok=True)
+            return True
+        new = piece.data[len(here) :]
+        with self._into.open("ab") as stream:
             stream.write(new)
-    return offset + len(piece.data) < piece.size and bool(new)
+        if new and offset + len(piece.data) < piece.size:
+            return True
+        if self._into != self.path:
+            os.replace(self._into, self.path)
+            self._into = self.path
+        return False
+
+
+def _after(path: Path, offset: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read()
+    except FileNotFoundError:
+        return b""
 
 
 def _size(path: Path) -> int:

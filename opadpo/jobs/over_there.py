@@ -14,9 +14,11 @@ from opadpo import __version__, errors
 from opadpo.checks import Check
 from opadpo.errors import DependencyMissing, ModelError, OpadpoError, StepFailed, UserError, disk_errors
 from opadpo.files import atomic_write
+from opadpo.jobs import logs
 from opadpo.jobs.connection_errors import SILENT_SHELL, explained
-from opadpo.jobs.folder import CANCEL_FILE, JOB_FILE, RECIPE_FILE, RESOLVED_FILE
+from opadpo.jobs.folder import CANCEL_FILE, JOB_FILE, LOG_FILE, RECIPE_FILE, RESOLVED_FILE
 from opadpo.jobs.machines import Machine, OverSsh, joined, python_command
+from opadpo.jobs.mirrored_folder import give_back
 from opadpo.jobs.record import Job, last_checkpoint
 from opadpo.jobs.sync import STAGING, Mirror, check_steps, folder_name, needed, verbs
 from opadpo.progress import Progress, SilentProgress
@@ -196,6 +198,7 @@ class OverThere:
             staged = self.mirror.push(needed(self.workspace, job), progress)
             for name in job.runs:
                 self.mirror.push_run(name, progress)
+            give_back(self.mirror.machine, self.folder(job), folder, progress)
         pin = self.workspace.root / PIN_FILE
         files = [JOB_FILE, RECIPE_FILE, RESOLVED_FILE]
         return {
@@ -235,6 +238,13 @@ class OverThere:
             StepFailed: if the runner did not start.
         """
         return Job.model_validate_json(self._call("opadpo.steps.arriving", arrival)["job"])
+
+    def logs(self, job: Job, folder: Path, offset: int) -> bytes:
+        """As `Target.logs`: what has come, then what has been added over there since."""
+        here = logs.after(folder / LOG_FILE, offset)
+        if here or self.mirror is None:
+            return here
+        return self.machine.read(joined(self.folder(job), LOG_FILE), offset) or b""
 
     def bring_checkpoints(self, job: Job, folder: Path) -> None:
         """Bring the newest checkpoint of a job that runs, if the target asks for that and it is not here yet."""

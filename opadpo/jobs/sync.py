@@ -161,7 +161,7 @@ class Mirror:
             options = [] if Path(artefact).suffix else ["--delete", f"--link-dest={joined(self.root, artefact)}"]
             source = self.workspace.root / artefact
             if Path(artefact).suffix:
-                options = _only(source.name, self.workspace.manifest_path(artefact).name)
+                options = only(source.name, self.workspace.manifest_path(artefact).name)
                 source = source.parent
             progress.say(f"{artefact} goes to {self.machine.name}")
             self.machine.put(source, joined(self.root, folder), progress, *options)
@@ -217,7 +217,7 @@ class Mirror:
                 return False
             options = ["--delete"]
             if Path(artefact).suffix:
-                options, there = _only(Path(artefact).name, here.name), joined(self.root, str(Path(artefact).parent))
+                options, there = only(Path(artefact).name, here.name), joined(self.root, str(Path(artefact).parent))
             elif here.is_file():
                 options.append(f"--link-dest={self.workspace.root / artefact}")
             with disk_errors(folder):
@@ -349,6 +349,6 @@ def _newest(checkpoints: Iterable[str]) -> int:
     return max((int(name[11:]) for name in checkpoints if re.fullmatch(r"checkpoint-\d+", name)), default=0)
 
 
-def _only(*names: str) -> list[str]:
+def only(*names: str) -> list[str]:
     """Options that copy these files of a folder, and nothing else."""
     return [*(f"--include=/{name}" for name in names), "--exclude=*"]

@@ -16,11 +16,11 @@ from remote_jobs import JobByHand, made, python
 from running_jobs import made_job
 from ssh_server import ALIAS, SshServer
 
-from opadpo.errors import Conflict, ModelError, OpadpoError, UserError
+from opadpo.errors import Conflict, ModelError, OpadpoError, Unreachable, UserError
 from opadpo.jobs import curves
-from opadpo.jobs.folder import METRICS_FILE
-from opadpo.jobs.machines import OverSsh
-from opadpo.jobs.mirrored_folder import bring
+from opadpo.jobs.folder import LOG_FILE, METRICS_FILE
+from opadpo.jobs.machines import PIECE_BYTES, Here, OverSsh
+from opadpo.jobs.mirrored_folder import bring, give_back
 from opadpo.jobs.sync import Mirror
 from opadpo.jobs.targets.ssh import SshTarget
 from opadpo.llm.requests import Answer, Failure
@@ -206,9 +206,15 @@ def test_checkpoints_come_while_it_runs_and_are_enough_to_go_on(workspace: Works
     # The machine comes back with an empty disk: what is here goes up.
     for there in (sshd.home / "opadpo-workspaces").glob("work-space-*"):
         shutil.rmtree(there)
+    log = job.log
+    assert "attempt 1: " in log
+    assert job.target.logs(job.job, job.folder, 0) == log.encode()
     newest = max(int(name[11:]) for name in checkpoints(run))
     job.again().until_state("succeeded")
-    assert job.printed == f"from {newest}\n"
+    assert job.printed == f"from 0\nfrom {newest}\n"
+    assert job.log.startswith(log)
+    assert "attempt 2: " in job.log
+    assert job.target.logs(job.job, job.folder, 0) == job.log.encode()
     assert job.target.fetch(job.job, job.folder, QUIET) == ["runs/opa"]
     assert set(checkpoints(run)) == {f"checkpoint-{newest + more}" for more in (2, 4)}
     assert not (workspace.root / ".before").exists()
@@ -300,6 +306,58 @@ def test_a_shell_that_talks_and_a_configuration_for_terminals(sshd: SshServer, t
     finally:
         profile.unlink()
         machine.close()
+
+
+def test_what_has_come_is_not_replaced_by_less(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, folder = made_job(workspace, "")
+    there, machine = tmp_path / "over there", Here()
+    shutil.copytree(folder, there)
+    (there / LOG_FILE).write_text("first\nsecond\n")
+    (there / METRICS_FILE).write_text("a\nb\n" * 300)
+    bring(machine, str(there), folder, job)
+    # The machine went down before all was on its disk, and its run went on from a checkpoint.
+    (there / LOG_FILE).write_text("first\n")
+    (there / METRICS_FILE).write_text("a\nc\n")
+    pieces = machine.pieces
+
+    def broken(wanted: Any, limit: int = PIECE_BYTES) -> Any:
+        monkeypatch.setattr(machine, "pieces", lost)
+        return pieces(wanted, limit)
+
+    def lost(wanted: Any, limit: int = PIECE_BYTES) -> Any:
+        raise Unreachable("the connection is lost")
+
+    monkeypatch.setattr(machine, "pieces", broken)
+    with pytest.raises(Unreachable):
+        bring(machine, str(there), folder, job)
+    assert (folder / METRICS_FILE).read_text() == "a\nb\n" * 300
+    monkeypatch.undo()
+    bring(machine, str(there), folder, job)
+    assert (folder / METRICS_FILE).read_text() == "a\nc\n"
+    assert (folder / LOG_FILE).read_text() == "first\nsecond\n"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in there.iterdir())
+
+
+def test_a_log_that_a_machine_has_lost_goes_back_there(mirror: Mirror, tmp_path: Path) -> None:
+    here, there = tmp_path / "job", tmp_path / "the mirror/jobs/job"
+    here.mkdir()
+    for name in (LOG_FILE, METRICS_FILE):
+        (here / name).write_text("first\nsecond\n")
+    give_back(mirror.machine, str(there), here, QUIET)
+    assert {path.name: path.read_text() for path in there.iterdir()} == {
+        LOG_FILE: "first\nsecond\n",
+        METRICS_FILE: "first\nsecond\n",
+    }
+    (there / LOG_FILE).write_text("first\n")
+    (there / METRICS_FILE).write_text("forgotten\n")
+    give_back(mirror.machine, str(there), here, QUIET)
+    assert (there / LOG_FILE).read_text() == "first\nsecond\n"
+    assert (there / METRICS_FILE).read_text() == "forgotten\n"
+    (there / LOG_FILE).write_text("first\nsecond\nthird\n")
+    give_back(mirror.machine, str(there), here, QUIET)
+    assert (there / LOG_FILE).read_text() == "first\nsecond\nthird\n"
 
 
 def test_metrics_that_come_in_are_kept_as_columns_too(workspace: Workspace, machine: OverSsh, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from opadpo.checks import Check
 from opadpo.errors import StepFailed
 from opadpo.files import atomic_write
+from opadpo.jobs import logs
 from opadpo.jobs.devices import gpus_here
 from opadpo.jobs.folder import CANCEL_FILE, LOG_FILE, RUNNER_LOG_FILE, read_job
 from opadpo.jobs.identity import alive
@@ -18,8 +19,6 @@ from opadpo.jobs.targets.base import Target
 from opadpo.progress import Progress
 
 CHECK_SECONDS = 300.0
-LOG_BYTES = 2**20
-"""Most that is read of a log at once."""
 
 
 class LocalTarget(Target):
@@ -83,12 +82,7 @@ class LocalTarget(Target):
 
     def logs(self, job: Job, folder: Path, offset: int) -> bytes:
         """From the file."""
-        try:
-            with (folder / LOG_FILE).open("rb") as stream:
-                stream.seek(offset)
-                return stream.read(LOG_BYTES)
-        except FileNotFoundError:
-            return b""
+        return logs.after(folder / LOG_FILE, offset)
 
     def cancel(self, job: Job, folder: Path, by: str) -> None:
         """Leave a note in the folder, and wake the runner where it is on this machine."""

@@ -10,7 +10,7 @@ from opadpo.checks import Check
 from opadpo.errors import DependencyMissing, StepFailed, UserError, disk_errors
 from opadpo.jobs import mirrored_folder
 from opadpo.jobs.batch_script import GOING, OUTPUT_FILE, SCRIPT_FILE, ended, pending, script
-from opadpo.jobs.folder import CANCEL_FILE, HEARTBEAT_FILE, JOB_FILE, LOG_FILE, read_job, write_job
+from opadpo.jobs.folder import CANCEL_FILE, HEARTBEAT_FILE, JOB_FILE, read_job, write_job
 from opadpo.jobs.identity import age
 from opadpo.jobs.machines import Here, Machine, OverSsh, joined
 from opadpo.jobs.over_there import OverThere
@@ -166,7 +166,7 @@ class SlurmTarget(Target):
 
     def logs(self, job: Job, folder: Path, offset: int) -> bytes:
         """As `Target.logs`."""
-        return self.machine.read(joined(self.there.folder(job), LOG_FILE), offset) or b""
+        return self.there.logs(job, folder, offset)
 
     def cancel(self, job: Job, folder: Path, by: str) -> None:
         """As `Target.cancel`: a waiting job leaves Slurm's queue, a running one saves a checkpoint first."""

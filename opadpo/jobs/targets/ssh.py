@@ -6,7 +6,7 @@ from pathlib import Path
 from opadpo.checks import Check
 from opadpo.errors import Unreachable, UserError
 from opadpo.jobs import mirrored_folder
-from opadpo.jobs.folder import CANCEL_FILE, LOG_FILE, read_job, write_job
+from opadpo.jobs.folder import CANCEL_FILE, read_job, write_job
 from opadpo.jobs.machines import OverSsh, joined
 from opadpo.jobs.over_there import OverThere
 from opadpo.jobs.record import Job, now, observe
@@ -63,11 +63,7 @@ class SshTarget(Target):
 
     def logs(self, job: Job, folder: Path, offset: int) -> bytes:
         """As `Target.logs`."""
-        if self.there.mirror is None:
-            with (folder / LOG_FILE).open("rb") as stream:
-                stream.seek(offset)
-                return stream.read()
-        return self.machine.read(joined(self.there.folder(job), LOG_FILE), offset) or b""
+        return self.there.logs(job, folder, offset)
 
     def cancel(self, job: Job, folder: Path, by: str) -> None:
         """As `Target.cancel`: the runner looks for the wish twice a second."""
