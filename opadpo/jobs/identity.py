@@ -6,6 +6,7 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -46,6 +47,12 @@ def started_at(pid: int) -> int | None:
     except OSError:
         return None
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def of_this_process() -> dict[str, Any]:
+    """Machine, boot, number and start of this process, by the names that an attempt has for them."""
+    pid = os.getpid()
+    return {"host": hostname(), "boot_id": boot_id(), "pid": pid, "pid_started": started_at(pid)}
 
 
 def alive(pid: int, started: int | None, boot: str | None) -> bool:

@@ -20,7 +20,7 @@ from opadpo.jobs.folder import (
     write_job,
 )
 from opadpo.jobs.machines import Machine, OverSsh, Piece, joined
-from opadpo.jobs.record import Job, last_checkpoint, now
+from opadpo.jobs.record import Job, lost, now
 from opadpo.jobs.sync import only
 from opadpo.progress import Progress
 
@@ -31,14 +31,17 @@ GROWING = (*ADDED_TO, METRICS_FILE, USAGE_FILE)
 WHOLE = (PROGRESS_FILE,)
 HOSTNAME = "/proc/sys/kernel/hostname"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-ARRIVAL_SECONDS = 300.0
-"""So long after its submission the record of a job has to be there."""
+ARRIVAL_SECONDS = 60.0
+"""So long after the connection broke over which it was handed over, the record of a job has to be there."""
+NEVER_ARRIVED = "It never arrived, or its folder there was removed"
 OVERLAP = 256
 """Bytes before the end that are read again: if they differ, the file was written anew, and all of it is read."""
 
 
 def bring(machine: Machine, there: str, folder: Path, job: Job) -> tuple[Job, bool]:
     """Bring the small files up to date; returns (the job as its runner last wrote it, whether the runner is dead).
+
+    A job that is not there, and that nobody hands over any more, has no runner that could live.
 
     Raises:
         Unreachable: if the machine cannot be reached; what is here stays.
@@ -59,22 +62,17 @@ def bring(machine: Machine, there: str, folder: Path, job: Job) -> tuple[Job, bo
         if not more:
             break
     curves.refresh(folder, before=metrics)
-    if record not in found:
-        return job, (now() - attempt.queued_at).total_seconds() > ARRIVAL_SECONDS
-    told = _read(found[record], job)
-    if told.attempt.number < attempt.number:
-        return job, False
+    told = _read(found[record], job) if record in found else None
+    if told is None or told.attempt.number < attempt.number:
+        return job, (now() - job.state_at).total_seconds() > ARRIVAL_SECONDS
     return told, not told.terminal and told.attempt.pid == attempt.pid and _dead(job, found)
 
 
 def keep(folder: Path, before: Job, told: Job, dead: bool) -> Job:
     """Write the job's record here if it has changed; a job whose runner is dead is `lost`."""
     if dead:
-        step = last_checkpoint(folder)
-        kept = "It saved no checkpoint" if step is None else f"Its last checkpoint is that of update {step}"
         gone = f"Its runner on {before.attempt.host} was killed, or the machine restarted"
-        why = gone if before.attempt.pid else "It never arrived, or its folder there was removed"
-        told = told.moved("lost", f"{why}. {kept}; resume it, and it does what is missing.")
+        told = lost(told, folder, gone if before.attempt.pid else NEVER_ARRIVED)
     if told != before:
         write_job(folder, told)
     return told

@@ -280,18 +280,19 @@ def observe(job: Job, folder: Path) -> Job:
     if attempt.pid is None:
         if (now() - attempt.queued_at).total_seconds() < START_SECONDS:
             return job
-        return _lost(job, folder, "Its runner never started")
+        return lost(job, folder, "Its runner never started")
     if attempt.host == hostname():
         if alive(attempt.pid, attempt.pid_started, attempt.boot_id):
             return job
-        return _lost(job, folder, f"Its runner (process {attempt.pid}) was killed, or the machine restarted")
+        return lost(job, folder, f"Its runner (process {attempt.pid}) was killed, or the machine restarted")
     silent = age(folder / "heartbeat")
     if silent is None or silent < DEAD_AFTER_SECONDS:
         return job
-    return _lost(job, folder, f"{attempt.host} has not been heard of for {silent / 60:.0f} minutes")
+    return lost(job, folder, f"{attempt.host} has not been heard of for {silent / 60:.0f} minutes")
 
 
-def _lost(job: Job, folder: Path, why: str) -> Job:
+def lost(job: Job, folder: Path, why: str) -> Job:
+    """The job as one of which nothing runs any more without a word, with what is left of it."""
     step = last_checkpoint(folder)
     kept = "It saved no checkpoint" if step is None else f"Its last checkpoint is that of update {step}"
     return job.moved("lost", f"{why}. {kept}; resume it, and it does what is missing.")

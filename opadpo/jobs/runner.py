@@ -81,8 +81,7 @@ class Runner:
         self._lock = _only_runner(folder)
         job = read_job(folder)
         self._secrets = _secrets()
-        mine = {"host": identity.hostname(), "boot_id": identity.boot_id(), "pid": os.getpid()}
-        self.keeper = Keeper(folder, job.changed(**mine, pid_started=identity.started_at(os.getpid())))
+        self.keeper = Keeper(folder, job.changed(**identity.of_this_process()))
         self._pids: list[int] = []
         self._pids_at = 0.0
         self.stop: Stop | None = None

@@ -26,6 +26,7 @@ from opadpo.jobs.folder import (
     read_job,
     write_job,
 )
+from opadpo.jobs.on_the_way import LOCK_SECONDS, Ways, is_on_its_way
 from opadpo.jobs.record import Attempt, Job, JobRequest, State, last_checkpoint, now, observe, one_line
 from opadpo.jobs.requests import Planned, overlap, plan
 from opadpo.jobs.targets import Target, make_target, named_target
@@ -33,7 +34,6 @@ from opadpo.progress import Progress, SilentProgress
 from opadpo.recipe import Recipe, dump_recipe
 from opadpo.workspace import Workspace
 
-LOCK_SECONDS = 30.0
 REFRESH_LOCK = ".refresh.lock"
 """In a job's folder: held by whoever asks its machine for it, or brings it there."""
 
@@ -70,6 +70,7 @@ class Jobs:
         self.root = workspace.jobs()
         self._workspace = workspace.root
         self._read: dict[str, tuple[tuple[int, int], Job]] = {}
+        self._ways = Ways()
 
     @property
     def workspace(self) -> Workspace:
@@ -150,7 +151,7 @@ class Jobs:
             raise
 
     def enter(self, request: JobRequest, *, by: str, cloned_from: str | None = None) -> Job:
-        """Make a job of a request and write it down; `hand_over` brings it to where it runs.
+        """Make a job of a request and write it down; this process then has to `hand_over` it, or to `withdraw` it.
 
         Raises:
             UserError, Conflict: as `submit`.
@@ -168,15 +169,14 @@ class Jobs:
             self._refuse_second_writer(job)
             with disk_errors(folder):
                 folder.mkdir()
-                shutil.copyfile(workspace.root / RECIPE_FILE, folder / RECIPE_FILE)
-                atomic_write(folder / RESOLVED_FILE, dump_recipe(planned.recipe))
-                write_job(folder, job)
+                with self._ways.beginning(folder):
+                    shutil.copyfile(workspace.root / RECIPE_FILE, folder / RECIPE_FILE)
+                    atomic_write(folder / RESOLVED_FILE, dump_recipe(planned.recipe))
+                    write_job(folder, job)
         return job
 
     def hand_over(self, job: Job, progress: Progress | None = None) -> Job:
         """Bring a job that was entered to its machine and start its runner there; whoever calls sees to `withdraw`.
-
-        Until then its machine knows nothing of it, so nobody looks at it meanwhile: a look would find it lost.
 
         Raises:
             UserError, Unreachable: if it cannot run there; nothing has started.
@@ -184,7 +184,9 @@ class Jobs:
         """
         folder = self.folder(job.job_id)
         with FileLock(folder / REFRESH_LOCK):
-            return self._target_of(job).submit(job, folder, progress or SilentProgress())
+            arrived = self._target_of(job).submit(job, folder, progress or SilentProgress())
+        self._ways.end(folder)
+        return arrived
 
     def withdraw(self, job: Job, error: OpadpoError, *, seen: State | None = None) -> None:
         """What becomes of a job that could not be handed over: as if it had never been asked for.
@@ -192,6 +194,12 @@ class Jobs:
         Where somebody has `seen` it waiting, or its runner did not start, that attempt stays, in this state.
         """
         folder = self.folder(job.job_id)
+        try:
+            self._unwrite(job, folder, error, seen)
+        finally:
+            self._ways.end(folder)
+
+    def _unwrite(self, job: Job, folder: Path, error: OpadpoError, seen: State | None) -> None:
         first = len(job.attempts) == 1
         if seen or (first and not isinstance(error, UserError)):
             write_job(folder, job.moved(seen or "failed", one_line(str(error))))
@@ -207,8 +215,15 @@ class Jobs:
 
         Raises:
             Unreachable: if its machine cannot be reached.
+            Conflict: if another process is bringing it there.
         """
         job = self.get(job_id)
+        if job.mirrored and is_on_its_way(self.folder(job_id)):
+            raise Conflict(
+                "The job is being copied to its machine by another process",
+                seen=job_id,
+                remedy="end that process (Ctrl+C where it was submitted), or cancel the job once it has arrived",
+            )
         if not job.terminal:
             self._target_of(job).cancel(job, self.folder(job_id), one_line(by))
         return self.get(job_id)
@@ -228,7 +243,7 @@ class Jobs:
             raise
 
     def enter_again(self, job_id: str) -> Job:
-        """Write a new attempt of a job down; `hand_over` brings it to where it runs.
+        """Write a new attempt of a job down; this process then has to `hand_over` it, or to `withdraw` it.
 
         Raises:
             Conflict: as `resume`.
@@ -246,7 +261,7 @@ class Jobs:
             attempt = Attempt(number=before.attempt.number + 1, queued_at=now(), resumed_from=last_checkpoint(folder))
             # The end of an attempt that was found lost is written down before the next one begins.
             job = before.model_copy(update={"attempts": [*before.attempts, attempt]}).moved("queued")
-            with disk_errors(folder):
+            with disk_errors(folder), self._ways.beginning(folder):
                 (folder / CANCEL_FILE).unlink(missing_ok=True)
                 (folder / FETCHED_FILE).unlink(missing_ok=True)
                 write_job(folder, job)
@@ -261,11 +276,13 @@ class Jobs:
             Unreachable: if the machine cannot be reached; the job stays what it was.
         """
         job, folder = self.get(job_id), self.folder(job_id)
-        settled = job.terminal and (not job.mirrored or (folder / FETCHED_FILE).exists())
-        if job.target_settings.kind == "local" or settled:
+        if self._is_settled(job):
             return job
         try:
             with FileLock(folder / REFRESH_LOCK, timeout=0):
+                job = self.get(job_id)  # as whoever had the lock before has left it
+                if self._is_settled(job) or is_on_its_way(folder):
+                    return job
                 target = self._target_of(job)
                 if not job.terminal:
                     job = target.status(job, folder)
@@ -274,6 +291,11 @@ class Jobs:
         except Timeout:
             return self.get(job_id)
         return job
+
+    def _is_settled(self, job: Job) -> bool:
+        """Whether no look at its machine could tell more about a job."""
+        fetched = not job.mirrored or (self.folder(job.job_id) / FETCHED_FILE).exists()
+        return job.target_settings.kind == "local" or (job.terminal and fetched)
 
     def fetch(self, job_id: str, progress: Progress | None = None) -> list[str]:
         """Bring what a job has made into this workspace; the artefacts that came.

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from opadpo.errors import ModelError, OpadpoError, StepFailed
 from opadpo.files import atomic_write
+from opadpo.jobs.folder import HEARTBEAT_FILE, read_job, write_job
+from opadpo.jobs.identity import of_this_process
 from opadpo.layout import checked_name
 from opadpo.models.base import PIN_FILE, BasePin, fetch_base, read_pin, write_pin
 from opadpo.progress import LineProgress
@@ -66,16 +68,20 @@ def arrive(arrival: Arrival) -> Arrived:
     if not (root / RECIPE_FILE).exists() or (root / RECIPE_FILE).read_text(encoding="utf-8") != arrival.recipe:
         atomic_write(root / RECIPE_FILE, arrival.recipe)
     workspace = Workspace.open(root)
-    for artefact, folder in arrival.staged.items():
-        workspace.adopt(artefact, root / folder)
-    if arrival.pin is not None:
-        _place_base(workspace, BasePin.model_validate_json(arrival.pin))
     folder = workspace.jobs() / checked_name(arrival.job_id)
     folder.mkdir(parents=True, exist_ok=True)
     for name in arrival.stale:
         (folder / name).unlink(missing_ok=True)
     for name, text in arrival.files.items():
         atomic_write(folder / Path(name).name, text)
+    if arrival.start:
+        # All that follows may outlast the connection: until the job has a runner, this process stands for it.
+        (folder / HEARTBEAT_FILE).touch()
+        write_job(folder, read_job(folder).changed(**of_this_process()))
+    for artefact, staged in arrival.staged.items():
+        workspace.adopt(artefact, root / staged)
+    if arrival.pin is not None:
+        _place_base(workspace, BasePin.model_validate_json(arrival.pin))
     if arrival.start:
         start_runner(folder, arrival.secrets)
     return Arrived(job=(folder / "job.json").read_text(encoding="utf-8"))

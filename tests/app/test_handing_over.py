@@ -11,7 +11,7 @@ from running_jobs import toy_workspace
 from app.jobs import starting
 from app.jobs.refreshing import Refresher
 from app.jobs.starting import Starting
-from opadpo.errors import OpadpoError, StepFailed, UserError
+from opadpo.errors import Conflict, OpadpoError, StepFailed, UserError
 from opadpo.jobs.folder import read_job, write_job
 from opadpo.jobs.record import Job, JobRequest, now
 from opadpo.jobs.service import Jobs
@@ -93,6 +93,19 @@ def test_a_long_way_is_told_and_nobody_calls_the_job_lost(jobs: Jobs):
     assert until(jobs, job.job_id, "running")
     while begin.word(job.job_id):
         time.sleep(0.02)
+
+
+def test_nobody_looks_at_a_job_before_it_is_handed_over(jobs: Jobs):
+    job = jobs.enter(REQUEST, by="lea")
+    Refresher(jobs).look(job)
+    assert read_job(jobs.folder(job.job_id)).state == "queued"
+    with pytest.raises(Conflict, match="another process"):
+        jobs.cancel(job.job_id, by="jonas")
+    jobs.withdraw(job, UserError("no room"), seen="failed")
+    FarAway.arrive.set()
+    assert jobs.resume(job.job_id, by="lea").state == "running"
+    Refresher(jobs).look(job)
+    assert read_job(jobs.folder(job.job_id)).state == "lost"
 
 
 @pytest.mark.parametrize("error", [UserError("no room"), StepFailed("no runner")])

@@ -85,6 +85,17 @@ def test_a_look_leaves_what_the_runner_writes_meanwhile(
     assert told.state in (before, "failed")
 
 
+def test_a_job_that_slurm_never_got_is_lost_and_leaves_nothing_in_the_queue(
+    cluster: SlurmCluster, workspace: Workspace
+) -> None:
+    job = JobByHand(workspace, batch(), python(SAY))
+    held = cluster.ask("sbatch", "--parsable", "--hold", f"--job-name=opadpo-{job.job.job_id}", "--wrap=true").strip()
+    assert "before Slurm had it" in (job.look().reason or "")
+    assert job.job.state == "lost"
+    job.again().until_state("succeeded")
+    assert cluster.state(held) == "CANCELLED"
+
+
 def test_a_job_that_never_starts_says_why_and_leaves_the_queue(
     cluster: SlurmCluster, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

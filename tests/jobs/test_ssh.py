@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from remote_jobs import STUBBORN, JobByHand, made, python, with_targets
 from ssh_server import ALIAS, SshServer, bare_python, script
 
 from opadpo.errors import DependencyMissing, DiskFull, Unreachable, UserError
-from opadpo.jobs.folder import read_job
+from opadpo.jobs.folder import read_job, write_job
 from opadpo.jobs.machines import OverSsh
+from opadpo.jobs.mirrored_folder import ARRIVAL_SECONDS
 from opadpo.jobs.record import JobRequest
 from opadpo.jobs.service import Jobs
 from opadpo.progress import SilentProgress
@@ -134,6 +136,35 @@ def test_a_job_goes_on_while_the_machine_cannot_be_reached(sshd: SshServer, work
     assert job.printed.split() == [str(number) for number in range(60)]
     assert "exit 0" in job.log
     assert job.target.logs(job.job, job.folder, 3) == job.log.encode()[3:]
+
+
+def test_a_job_is_lost_when_whoever_copies_it_has_died_and_not_before(
+    sshd: SshServer, workspace: Workspace, tmp_path: Path
+) -> None:
+    workspace = with_targets(workspace, far=far(sshd))
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    begun = tmp_path / "begun"
+    script(tools / "rsync", f"touch '{begun}'", "while kill -0 $PPID; do sleep 0.1; done")  # a copy without an end
+    command = [sys.executable, "-m", "opadpo", "jobs", "submit", str(workspace.root), "rollout", "--target", "far"]
+    jobs = Jobs(workspace)
+    with subprocess.Popen(command, env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}) as copying:
+        deadline = time.monotonic() + 60
+        while not begun.exists():
+            assert time.monotonic() < deadline
+            assert copying.poll() is None
+            time.sleep(0.1)
+        (job,) = jobs.list()
+        early = job.submitted_at - timedelta(seconds=2 * ARRIVAL_SECONDS)
+        write_job(jobs.folder(job.job_id), job.changed(queued_at=early).model_copy(update={"state_at": early}))
+        assert jobs.refresh(job.job_id).state == "queued"
+        copying.kill()
+    lost = jobs.refresh(job.job_id)
+    assert (lost.state, (lost.reason or "").split(",")[0]) == ("lost", "It never arrived")
+    assert jobs.resume(job.job_id, by="tester").attempt.number == 2
+    jobs.cancel(job.job_id, by="tester")
+    while not jobs.refresh(job.job_id).terminal:
+        time.sleep(0.1)
 
 
 def test_what_ignores_being_asked_to_stop_is_killed(sshd: SshServer, workspace: Workspace) -> None:

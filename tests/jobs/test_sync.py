@@ -18,9 +18,11 @@ from ssh_server import ALIAS, SshServer
 
 from opadpo.errors import Conflict, ModelError, OpadpoError, Unreachable, UserError
 from opadpo.jobs import curves
-from opadpo.jobs.folder import LOG_FILE, METRICS_FILE
+from opadpo.jobs.folder import JOB_FILE, LOG_FILE, METRICS_FILE, read_job, write_job
+from opadpo.jobs.identity import of_this_process
 from opadpo.jobs.machines import PIECE_BYTES, Here, OverSsh
-from opadpo.jobs.mirrored_folder import bring, give_back
+from opadpo.jobs.mirrored_folder import ARRIVAL_SECONDS, bring, give_back
+from opadpo.jobs.record import Job, observe
 from opadpo.jobs.sync import Mirror
 from opadpo.jobs.targets.ssh import SshTarget
 from opadpo.llm.requests import Answer, Failure
@@ -29,6 +31,7 @@ from opadpo.manifest import Manifest
 from opadpo.progress import SilentProgress
 from opadpo.recipe.jobs import TargetSection
 from opadpo.records import Usage
+from opadpo.steps import arriving
 from opadpo.workspace import Workspace
 
 QUIET = SilentProgress()
@@ -338,6 +341,41 @@ def test_what_has_come_is_not_replaced_by_less(
     assert (folder / METRICS_FILE).read_text() == "a\nc\n"
     assert (folder / LOG_FILE).read_text() == "first\nsecond\n"
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in there.iterdir())
+
+
+def test_an_attempt_that_its_machine_does_not_know_is_lost(workspace: Workspace, tmp_path: Path) -> None:
+    job, folder = made_job(workspace, "")
+    there, machine = tmp_path / "over there", Here()
+    shutil.copytree(folder, there)
+    write_job(there, job.moved("failed", "the first attempt"))
+    again = job.model_copy(update={"attempts": [*job.attempts, job.attempt.model_copy(update={"number": 2})]})
+    again = again.moved("queued", "The connection broke while it was handed over")
+    assert bring(machine, str(there), folder, again) == (again, False)
+    again = again.model_copy(update={"state_at": again.state_at - timedelta(seconds=ARRIVAL_SECONDS + 1)})
+    assert bring(machine, str(there), folder, again) == (again, True)
+    write_job(there, again.changed(**of_this_process()))
+    assert bring(machine, str(there), folder, again)[1] is False
+
+
+def test_an_arriving_process_stands_for_the_job_until_it_has_a_runner(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, folder = made_job(workspace, "")
+    there = tmp_path / "over there"
+    seen: list[Job] = []
+
+    def adopt(*_: object) -> None:
+        seen.append(read_job(there / "jobs" / job.job_id))
+
+    monkeypatch.setattr(Workspace, "adopt", adopt)
+    monkeypatch.setattr(arriving, "start_runner", lambda *_: None)
+    come = arriving.Arrival(
+        root=str(there), recipe=(workspace.root / "recipe.yaml").read_text(), pin=None, staged={"prompts": "x"},
+        job_id=job.job_id, files={JOB_FILE: (folder / JOB_FILE).read_text()}, stale=[], start=True,
+    )  # fmt: skip
+    arriving.arrive(come)
+    assert [one.attempt.pid for one in seen] == [os.getpid()]
+    assert observe(seen[0], there / "jobs" / job.job_id).state == "queued"
 
 
 def test_a_log_that_a_machine_has_lost_goes_back_there(mirror: Mirror, tmp_path: Path) -> None:

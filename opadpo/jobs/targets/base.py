@@ -52,6 +52,8 @@ class Target(ABC):
     def status(self, job: Job, folder: Path) -> Job:
         """Bring the record and the small files of a job up to date from its machine; again and again as one likes.
 
+        It is not asked while somebody hands the job over, so one that its machine does not know is lost.
+
         Raises:
             Unreachable: if the machine cannot be reached; the state stays what it was.
         """

@@ -14,7 +14,7 @@ from opadpo.jobs.folder import CANCEL_FILE, HEARTBEAT_FILE, JOB_FILE, read_job, 
 from opadpo.jobs.identity import age
 from opadpo.jobs.machines import Here, Machine, OverSsh, joined
 from opadpo.jobs.over_there import OverThere
-from opadpo.jobs.record import DEAD_AFTER_SECONDS, OPADPO, SEVERAL_NODES, Job, last_checkpoint, now
+from opadpo.jobs.record import DEAD_AFTER_SECONDS, OPADPO, SEVERAL_NODES, Job, last_checkpoint, lost, now
 from opadpo.jobs.targets.base import Target
 from opadpo.progress import Progress
 from opadpo.recipe.jobs import TargetSection
@@ -22,6 +22,7 @@ from opadpo.workspace import Workspace
 
 SEVERAL_PROCESSES = ("train", "rollout", "caption")
 FORGOTTEN = ""
+NEVER_QUEUED = "Whoever handed it over was ended before Slurm had it"
 
 
 class SlurmTarget(Target):
@@ -90,8 +91,10 @@ class SlurmTarget(Target):
         Raises:
             UserError: if Slurm refuses it; the message says why.
         """
-        output = joined(there, OUTPUT_FILE).replace("%", "%%")
-        options = ["--parsable", "--hold", f"--job-name=opadpo-{job.job_id}", f"--output={output}", f"--chdir={there}"]
+        name, output = f"opadpo-{job.job_id}", joined(there, OUTPUT_FILE).replace("%", "%%")
+        # What a hand-over has left that was ended in its last moment: nobody would ever release it.
+        self.machine.run(["scancel", "--state=PENDING", f"--name={name}"])
+        options = ["--parsable", "--hold", f"--job-name={name}", f"--output={output}", f"--chdir={there}"]
         asked = self.machine.run(["sbatch", *options, joined(there, SCRIPT_FILE)])
         number = asked.out.decode().strip().partition(";")[0]
         if asked.code != 0 or not number.isdigit():
@@ -105,8 +108,10 @@ class SlurmTarget(Target):
     def status(self, job: Job, folder: Path) -> Job:
         """As `Target.status`: what the runner wrote counts; where it wrote nothing, what Slurm says."""
         found = told = self._told(job, folder)
-        if told.terminal or told.attempt.scheduler_id is None:
+        if told.terminal:
             return mirrored_folder.keep(folder, job, told, False) if self.there.mirror is not None else told
+        if told.attempt.scheduler_id is None:
+            return self._kept(folder, found, lost(told, folder, NEVER_QUEUED))
         state, reason = self._ask(told.attempt.scheduler_id)
         if state == "PENDING":
             told = self._changed(told, "queued", pending(told, reason))
