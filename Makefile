@@ -47,7 +47,7 @@ check: setup ## lint, types and the quick tests, side by side: before every comm
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
 
 quick: setup ## the quick tests
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	$(BIN)/python -m pytest -p no:nbmake -m "not slow and not browser"
 
 lint: setup ## ruff and pyright
 	$(BIN)/ruff check .

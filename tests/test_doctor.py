@@ -21,6 +21,7 @@ def recipe_file(folder: Path, text: str) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_everything_required_is_there_for_the_toy_world() -> None:
     report = examine("toy")
     assert report.missing == []

@@ -123,6 +123,7 @@ def test_formats_that_browsers_do_not_show_become_png() -> None:
     np.testing.assert_array_equal(decoded(checked.data), np.asarray(picture()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
 @given(share=st.floats(0.0, 0.97))
 def test_a_truncated_image_is_refused(kind: str, share: float) -> None:

@@ -139,6 +139,7 @@ def test_outcome_leaves_out_what_cannot_change_a_result():
     assert outcome(slow) != outcome(parse_recipe("rollout: {top_k: 3}"))
 
 
+@pytest.mark.slow
 @given(st.floats(0, 5), st.integers(0, 2**31 - 1), st.booleans())
 def test_resolved_recipes_round_trip(temperature: float, seed: int, padded: bool):
     overrides = [

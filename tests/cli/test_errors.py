@@ -133,6 +133,7 @@ def test_a_folder_that_cannot_be_made_is_told(run: Run, finished: Path, tmp_path
     assert f"{tmp_path / 'file'} is a file" in only_message(run(*export))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_leaves_nothing(program: Run, tmp_path: Path) -> None:
     ended = program("init", tmp_path / "w", "--recipe", "toy", before="ulimit -f 0")
     message = only_message(ended)

@@ -24,6 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> Path:
     return tmp_path / "w"
 
 
+@pytest.mark.slow
 def test_a_job_from_the_command_line(run: Run, folder: Path):
     assert run("jobs", "list", folder).out == "There are no jobs.\n"
     done = run("jobs", "submit", folder, "prepare", "--set", "seed=4", "--title", "a\nb", "--follow")

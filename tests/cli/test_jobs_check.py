@@ -48,6 +48,7 @@ def test_a_machine_that_is_fit(run: Run, workspace: Workspace, sshd: SshServer):
     assert fit.status == 0
 
 
+@pytest.mark.slow
 def test_interpreters_that_are_missing_or_bare(run: Run, workspace: Workspace, sshd: SshServer, tmp_path: Path):
     bare = str(bare_python(tmp_path / "bare", sys.executable))
     for interpreter, said in ((bare, "not installed for Python"), (str(tmp_path / "none"), "No such file|not found")):

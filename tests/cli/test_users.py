@@ -16,6 +16,8 @@ from opadpo.accounts.sessions import Sessions, WrongPassword
 from opadpo.recipe import preset_text
 from opadpo.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 SECRET = "four words make sense"
 
 

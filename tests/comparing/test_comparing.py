@@ -55,6 +55,7 @@ def vote_on(prompt: str, outcome: Verdict) -> VoteIn:
 # -- marks ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(st.text(), st.lists(st.sampled_from(["dog", "hot dog", "T-shirt", "", "é"])), st.sets(st.sampled_from(["dog"])))
 def test_pieces_are_the_caption_whatever_it_says(text, nouns, wrong):
     assert "".join(piece.text for piece in pieces(text, nouns, wrong)) == text

@@ -115,6 +115,7 @@ FILES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 def test_the_expert_sees_the_right_picture(server: ChatServer, tmp_path: Path, kind: str) -> None:
     data, left, right = FILES[kind]
@@ -137,6 +138,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BROKEN)
 def test_an_unusable_image_is_a_failed_row_that_names_the_reason(server: ChatServer, tmp_path: Path, kind: str) -> None:
     data, reason = BROKEN[kind]

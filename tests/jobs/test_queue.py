@@ -66,6 +66,7 @@ def test_the_dead_hold_nothing(tmp_path: Path):
     assert late.try_take()[0] == ["gpu-0"]
 
 
+@pytest.mark.slow
 @given(st.lists(wishes, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_everybody_gets_what_he_wants_and_no_device_has_two_users(wanted: list[Wish], order):
     import tempfile

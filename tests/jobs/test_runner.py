@@ -20,6 +20,8 @@ from opadpo.jobs.targets.local import LocalTarget
 from opadpo.recipe.jobs import AlarmsSection
 from opadpo.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 IGNORES_TERM = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -94,6 +94,7 @@ def test_every_gpu_of_a_job_gets_a_process_unless_something_else_is_said(
         assert jobs.preview(asked.model_copy(update={"gpus": gpus})).overrides == []
 
 
+@pytest.mark.slow
 def test_what_a_step_reads_must_be_there_or_come_from_another_job(workspace: Workspace):
     jobs = Jobs(workspace)
     told = jobs.preview(JobRequest(step="opadpo")).problems

@@ -73,6 +73,7 @@ def test_a_paid_model_without_a_price_is_asked_about_too(server: ChatServer, tmp
     assert server.asked.total() == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 16])
 def test_the_budget_is_never_exceeded_and_a_larger_one_goes_on(
     server: ChatServer, tmp_path: Path, concurrency: int

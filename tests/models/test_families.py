@@ -205,6 +205,7 @@ def test_positions_are_the_model_s_own(loaded: Loaded):
             assert (wrong - own)[real][-1].abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_greedy_is_the_library_s_greedy(loaded: Loaded):
     processing, model = loaded.processing, loaded.model
     family = processing.family
@@ -228,6 +229,7 @@ def test_greedy_is_the_library_s_greedy(loaded: Loaded):
     assert len({tuple(response.token_ids) for response in got}) > 1
 
 
+@pytest.mark.slow
 def test_a_sample_does_not_depend_on_its_batch(loaded: Loaded, monkeypatch: pytest.MonkeyPatch):
     """Rows that end leave the batch: what the others see must not change. Here every eighth token ends a row."""
     monkeypatch.setattr(type(loaded.processing.family), "stop_token_ids", lambda *_: list(range(0, 320, 8)))
@@ -240,6 +242,7 @@ def test_a_sample_does_not_depend_on_its_batch(loaded: Loaded, monkeypatch: pyte
     assert all(image_token not in response.token_ids for response in together)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", ["language", "all"])
 def test_lora_targets_are_exactly_the_linear_layers(loaded: Loaded, targets: Any):
     tiny = tiny_models.TINY[loaded.name]

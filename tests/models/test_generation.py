@@ -83,6 +83,7 @@ def test_end_of_sequence_is_kept_and_not_shown(loaded, rows):
         assert "</s>" not in response.text
 
 
+@pytest.mark.slow
 def test_samples_follow_the_model_s_distribution(loaded, rows):
     """First tokens of many seeds against the filtered probabilities (chi-squared)."""
     model, processing = loaded

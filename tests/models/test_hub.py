@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 COMMIT = "c" * 40
 SCRIPT = """
 import json, sys

@@ -35,6 +35,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made | {name: tiny_models.save(name, root / name) for name in set(ARCHITECTURES.values()) - {"llava"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_trains_its_architecture(name: str, folders: dict[str, Path]):
     own = parse_recipe(preset_text(name))

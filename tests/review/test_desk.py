@@ -16,6 +16,8 @@ from opadpo.review.messages import CommitIn, DeskRecord, DraftIn
 from opadpo.review.store import ReviewStore, StaleEdit
 from opadpo.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 ALL = Filters()
 
 

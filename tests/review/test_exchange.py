@@ -79,6 +79,7 @@ def test_a_store_moves_into_another(opener: Callable[[], ReviewStore], other: Re
         assert list(lines(other)) == list(lines(store))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -61,6 +61,7 @@ def test_a_person_counts_more_than_the_expert_whichever_came_later(opener: Opene
         assert store.counts() == {"revisions": 5, "rollouts": 2, "by_expert": 3, "by_human": 1, "by_import": 1}
 
 
+@pytest.mark.slow
 def test_reading_all_is_one_state_while_another_writes(opener: Opener) -> None:
     with opener() as store:
         store.append(revision(f"r-{i}", "a") for i in range(1200))

@@ -112,6 +112,7 @@ def test_stopped_in_the_middle_goes_on(captioned, tiny_llava_folder, tmp_path, m
     assert rows_of(again, "base") == rows_of(captioned[0], "base")
 
 
+@pytest.mark.slow
 def test_a_new_adapter_of_the_same_name_is_captioned_anew(tiny_llava_folder, tmp_path):
     workspace = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder)
     add_adapter(workspace, "mine", 0)

@@ -80,6 +80,7 @@ def workspace(prepared):
     return prepared
 
 
+@pytest.mark.slow
 def test_one_file_that_says_it_all(workspace):
     result = run(workspace)
     page = (workspace.root / "report" / "report.html").read_text()
@@ -105,6 +106,7 @@ def test_one_file_that_says_it_all(workspace):
     assert "max_new_tokens" in text
 
 
+@pytest.mark.slow
 def test_another_model_is_told_worse_where_it_is(workspace):
     run(workspace, "opa", workspace.root / "elsewhere")
     text = re.sub(r"<[^>]+>", " ", (workspace.root / "elsewhere" / "report.html").read_text())
@@ -137,6 +139,7 @@ def test_what_is_lacking_is_named(prepared):
     assert "Nothing has been scored yet" in page
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_named_and_stops_nothing(workspace):
     workspace.evaluation("opa", "toy").write_text("{")
     result = run(workspace)

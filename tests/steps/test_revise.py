@@ -100,6 +100,7 @@ def texts(workspace: Workspace) -> list[str]:
         return [revision.text for revision in store.iter_current()]
 
 
+@pytest.mark.slow
 def test_the_toy_expert_takes_out_what_is_not_in_the_picture(tmp_path: Path) -> None:
     workspace, truths = make(tmp_path / "w", [None] * 24)
     result = run(workspace)

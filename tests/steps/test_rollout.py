@@ -161,6 +161,7 @@ def test_more_samples_keep_those_that_are_there(finished, tiny_llava_folder, tmp
     assert [row for row in after if row.sample_index == 0] == rows_of(finished[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

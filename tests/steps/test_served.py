@@ -161,6 +161,7 @@ def test_without_them_the_text_is_tokenized_and_training_is_told(
     assert told[0].startswith("The token ids of 6 of 6 generated responses are not those that were sampled")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("behave", "reason"),
     [

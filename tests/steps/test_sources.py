@@ -109,6 +109,7 @@ def test_tables_of_every_kind_give_the_same_rows(tmp_path: Path, write: Callable
         assert raw.extra == {"id": row["id"], "from": row["from"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [as_struct, as_json_lines, as_csv, as_saved_dataset])
 def test_any_rows_are_found_again(tmp_path: Path, write: Callable[[Path, list], Path]) -> None:
     source = table_source(write(tmp_path, plain_rows(tmp_path, 9)))

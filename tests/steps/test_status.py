@@ -55,6 +55,7 @@ def test_a_finished_workspace_is_done_and_asks_for_nothing(workspace: Workspace)
     assert found["reviews.db"].counts["by_expert"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "stale", "first", "reason"),
     [

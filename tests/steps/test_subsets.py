@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,6 +57,7 @@ def test_another_seed_gives_another_choice() -> None:
     assert contents(select(rows, wanted, 0)) != contents(select(rows, wanted, 1))
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     shares=st.lists(st.integers(20, 400), min_size=1, max_size=5),

@@ -32,10 +32,12 @@ def through_128(image: Image.Image) -> Image.Image:
     return image.resize((128, 128)).resize((64, 64))
 
 
+@pytest.mark.slow
 def test_recovers_scenes_from_their_pixels():
     assert recovered(scenes(500, seed=3), through_png) >= 0.995
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [through_jpeg, through_128, lambda image: image.resize((336, 336)), lambda image: image.resize((48, 48))],

@@ -82,6 +82,7 @@ def log_ratios(policy: Logps, reference: Logps) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     config=configs,

@@ -156,6 +156,7 @@ def test_packed_equals_plain(loaded: Loaded):
     )
 
 
+@pytest.mark.slow
 def test_in_float32_packed_is_plain_up_to_rounding(loaded: Loaded):
     model = loaded.adapted()
     plain, packed = (scored(model, loaded.batch(packing)) for packing in (False, True))
@@ -164,6 +165,7 @@ def test_in_float32_packed_is_plain_up_to_rounding(loaded: Loaded):
         assert (gradient - packed[1][name]).norm() <= 5e-6 * gradient.norm()
 
 
+@pytest.mark.slow
 def test_a_trained_tower_gets_its_gradients(loaded: Loaded):
     model = loaded.adapted("all").double()
     plain = scored(model, loaded.batch(False))
@@ -179,6 +181,7 @@ def prepared(model: Any, batch: Batch) -> PackedSequences:
     return sequences
 
 
+@pytest.mark.slow
 def test_a_frozen_tower_sees_each_image_once(loaded: Loaded, monkeypatch: pytest.MonkeyPatch):
     """Policy and reference share features; clean and masked image of each example are all that there is."""
     model = loaded.adapted()
@@ -205,6 +208,7 @@ def test_a_frozen_tower_sees_each_image_once(loaded: Loaded, monkeypatch: pytest
     assert (policy - reference).abs().max() > 1e-2
 
 
+@pytest.mark.slow
 def test_the_last_feed_forward_part_computes_what_is_read(loaded: Loaded):
     model = loaded.adapted()
     sequences = prepared(model, loaded.batch(True))

@@ -159,6 +159,7 @@ class FullAfterOneBatch(SilentProgress):
         yield Task()
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_was_written(trainable):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     workspace = trainable.open("train.opadpo.max_steps=3", "train.opadpo.micro_batch_size=2")
