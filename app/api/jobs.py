@@ -74,7 +74,7 @@ def router(jobs: Jobs, refresher: Refresher) -> APIRouter:
     """The routes of a workspace's jobs."""
     api = APIRouter(prefix="/api/jobs")
     starting = Starting(jobs)
-    shown = views.Views(jobs, refresher.trouble, starting.word)
+    shown = views.Views(jobs, refresher.trouble, starting.word, refresher.word)
     estimates = Estimates()
     _starting(api, jobs, estimates, starting)  # first: /form would be taken for a job's id
     _reading(api, jobs, shown, estimates)

@@ -95,6 +95,8 @@ class Card(BaseModel):
     """While it runs."""
     trained: bool
     """Whether it has curves to compare."""
+    comes: str | None
+    """How far what it has made has come, while that is copied."""
     unreachable: Trouble | None
     """Its machine does not answer, or what it has made does not come."""
 

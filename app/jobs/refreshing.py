@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from app.jobs.messages import Trouble
+from app.jobs.telling import Telling
 from opadpo.errors import OpadpoError, Unreachable
 from opadpo.jobs.record import Job
 from opadpo.jobs.service import Jobs
-from opadpo.progress import SilentProgress
 
 EVERY = 5.0
 """Seconds between two looks at a job."""
@@ -37,6 +37,7 @@ class Refresher:
         self._waits: dict[str, _Wait] = {}
         self._done: set[tuple[str, int]] = set()
         self._looking: set[str] = set()
+        self._comes: dict[str, Telling] = {}
 
     def start(self) -> None:
         """Begin."""
@@ -49,6 +50,11 @@ class Refresher:
     def trouble(self, job_id: str) -> Trouble | None:
         """Why a job is not up to date; None if it is."""
         return self._troubles.get(job_id)
+
+    def word(self, job_id: str) -> str | None:
+        """What a job has made comes at this moment, and how far; None if nothing does."""
+        telling = self._comes.get(job_id)
+        return (telling.told or None) if telling else None
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY):
@@ -74,12 +80,14 @@ class Refresher:
 
     def look(self, job: Job) -> None:
         """Bring one job up to date, and remember if that failed."""
+        comes = self._comes[job.job_id] = Telling()
         try:
-            found = self._jobs.refresh(job.job_id, SilentProgress())
+            found = self._jobs.refresh(job.job_id, comes)
         except Exception as error:  # noqa: BLE001 - a job that cannot be read must not end the looks at all others
             self._failed(job, error)
             return
         finally:
+            self._comes.pop(job.job_id, None)
             self._looking.discard(job.job_id)
         self._troubles.pop(job.job_id, None)
         self._waits.pop(job.job_id, None)

@@ -2,13 +2,11 @@
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from app.jobs.telling import Telling
 from opadpo.errors import OpadpoError, StepFailed, UserError
 from opadpo.jobs.record import Job, JobRequest
 from opadpo.jobs.service import Jobs
-from opadpo.progress import Task
 
 SOON = 10.0
 """Seconds that an answer waits for a job to arrive: what fails at once is told to whoever asked, and leaves nothing."""
@@ -18,44 +16,24 @@ class _Stopped(UserError):
     """Somebody does not want the job any more."""
 
 
-class _Way:
+class _Way(Telling):
     """One job on its way; the progress of its copying, and where that is stopped."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.over = threading.Event()
         self.lock = threading.Lock()
         self.left = False
         """Whether nobody waits for the outcome any more."""
         self.stopped_by: str | None = None
-        self.told = ""
         self.arrived: Job | None = None
         self.failed: OpadpoError | None = None
 
-    @contextmanager
-    def task(self, description: str, total: int | None, *, done: int = 0) -> Iterator[Task]:
-        """As `Progress.task`."""
-        yield _Count(self, description, total, done)
-
     def say(self, message: str) -> None:
-        """As `Progress.say`."""
+        """As `Progress.say`; it goes no further once somebody has stopped it."""
         if self.stopped_by is not None:
             raise _Stopped(f"Cancelled by {self.stopped_by} before it had arrived")
-        self.told = message
-
-    warn = say
-
-
-class _Count:
-    def __init__(self, way: _Way, description: str, total: int | None, done: int) -> None:
-        self.way, self.description, self.total, self.done = way, description, total, done
-
-    def advance(self, amount: int = 1) -> None:
-        self.done += amount
-        share = f", {100 * self.done // self.total} %" if self.total else ""
-        self.way.say(f"{self.description}{share}")
-
-    def note(self, text: str) -> None:
-        self.way.say(text)
+        super().say(message)
 
 
 class Starting:

@@ -36,11 +36,13 @@ Ways = Callable[[str], str | None]
 class Views:
     """What the page reads."""
 
-    def __init__(self, jobs: Jobs, troubles: Troubles, ways: Ways) -> None:
-        """`troubles` says why a remote job is not up to date, `ways` how far one is that is being brought there."""
+    def __init__(self, jobs: Jobs, troubles: Troubles, ways: Ways, comes: Ways) -> None:
+        """`troubles` says why a remote job is not up to date, `ways` how far one is that is being brought there, and
+        `comes` how far what one has made has come from there."""
         self._jobs = jobs
         self._troubles = troubles
         self._ways = ways
+        self._comes = comes
 
     def listing(self, filters: Filters, *, admin: bool) -> Listing:
         """A stretch of the list, with counts for the filters."""
@@ -106,6 +108,7 @@ class Views:
             "attempt": attempt.number,
             "progress": progress_of(self._jobs.folder(job.job_id)) if job.state != "succeeded" else None,
             "trained": bool(job.runs),
+            "comes": self._comes(job.job_id) if job.terminal else None,
             "unreachable": self._troubles(job.job_id),
         }
 

@@ -84,7 +84,7 @@ def test_a_long_way_is_told_and_nobody_calls_the_job_lost(jobs: Jobs):
     begin = Starting(jobs)
     job = begin.submit(REQUEST, by="lea", cloned_from=None)
     assert job.state == "queued"
-    assert begin.word(job.job_id) == "Sending to far (bytes), 25 %"
+    assert begin.word(job.job_id) == "Sending to far, 25 %"
     folder = jobs.folder(job.job_id)
     write_job(folder, job.changed(queued_at=now() - timedelta(hours=1)))
     Refresher(jobs).look(job)
@@ -175,7 +175,7 @@ def test_a_job_resumed_the_moment_it_was_withdrawn_is_on_its_way(jobs: Jobs, mon
         assert time.monotonic() < deadline
         time.sleep(0.02)
     carried[0].join(10)
-    assert begin.word(job.job_id) == "Sending to far (bytes), 25 %"
+    assert begin.word(job.job_id) == "Sending to far, 25 %"
 
 
 def test_one_job_that_cannot_be_read_does_not_end_the_looks_at_others(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):

@@ -23,7 +23,7 @@ from watched_page import watched
 
 from opadpo.accounts.database import Database
 from opadpo.accounts.people import People
-from opadpo.jobs.folder import LOG_FILE, read_job
+from opadpo.jobs.folder import FETCHED_FILE, LOG_FILE, read_job
 from opadpo.jobs.record import PYTHON, JobRequest
 from opadpo.recipe.jobs import TargetSection
 from opadpo.workspace import Workspace
@@ -56,6 +56,17 @@ while not enough.exists():
     time.sleep(0.2)
 """
 """The same, until a file is there."""
+MAKES = """
+import datetime, pathlib, sys
+from opadpo.manifest import Manifest
+adapter = pathlib.Path(sys.argv[1], "adapters/opa")
+adapter.mkdir(parents=True)
+(adapter / "weights").write_text("made there")
+at = datetime.datetime.now(datetime.UTC)
+made = Manifest(artefact="adapters/opa", step="train", settings={}, inputs={}, started_at=at, finished_at=at)
+(adapter / "manifest.json").write_text(made.model_dump_json())
+"""
+"""A program that leaves an adapter, as a training does."""
 SPY = """
 window.told = [];
 window.Notification = class { constructor(title) { window.told.push(title); } };
@@ -325,6 +336,18 @@ def test_what_the_server_cannot_do_is_said_and_the_dialog_waits_for_it(page: Pag
     page.unroute("**/api/jobs/preview")
     expect(start).to_be_enabled()
     expect(dialog.locator(".t-general")).to_be_empty()
+    preset = dialog.get_by_label("preset", exact=True)
+    bad = '{"error": {"what": "The preset cannot be read", "seen": "toy.yaml", "remedy": null}}'
+    page.route("**/form?*", lambda route: route.fulfill(status=422, content_type="application/json", body=bad))
+    preset.select_option("llava-1.5-7b")
+    expect(dialog.get_by_role("alert")).to_contain_text("The preset cannot be read. toy.yaml")
+    expect(preset).to_have_value("")
+    expect(preset).to_be_focused()
+    page.unroute("**/form?*")
+    preset.select_option("toy")
+    expect(dialog.locator(".t-general")).to_be_empty()
+    expect(preset).to_have_value("toy")
+    expect(start).to_be_enabled()
     told = '{"error": {"what": "Another job writes prompts", "seen": null, "remedy": "wait"}}'
     page.route(
         re.compile(r"/api/jobs$"), lambda route: route.fulfill(status=409, content_type="application/json", body=told)
@@ -380,6 +403,39 @@ def test_a_job_on_another_machine_is_followed_through_a_lost_connection_to_its_e
             page.wait_for_function("window.told.length")
             assert page.evaluate("window.told") == ["by hand: Succeeded"]
             context.close()
+
+
+@pytest.mark.slow
+def test_results_are_seen_coming_and_come_after_all(browser: Browser, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("OPADPO_RUNTIME", str(tmp_path / "line"))
+    (tmp_path / "tools").mkdir()
+    hold = tmp_path / "hold"
+    copy = f'exec {shutil.which("rsync")} "$@"'
+    slow = ["printf ' 1  50%%\\r'", f"while [ -e '{hold}' ]; do sleep 0.1; done"]  # it says how far it is, and waits
+    ssh_server.script(tmp_path / "tools/rsync", f'case "$*" in *--dry-run*) {copy};; esac', *slow, copy)
+    with ssh_server.running({**environment(), "OPADPO_RUNTIME": str(tmp_path / "line there")}) as sshd:
+        far = TargetSection(
+            kind="ssh", host=ssh_server.ALIAS, ssh_config=str(sshd.client_config), python=sys.executable,
+        )  # fmt: skip
+        workspace = with_targets(toy_workspace(tmp_path / "far off"), far=far)
+        job = JobByHand(workspace, far, [PYTHON, "-c", MAKES, "{workspace}"], writes=["adapters/opa"]).submit()
+        monkeypatch.setenv("PATH", str(tmp_path / "tools"), prepend=os.pathsep)
+        hold.touch()
+        with RunningApp(workspace.root) as app, watched(browser, app) as page:
+            visit(page, job.folder.name)
+            expect(page.locator(".t-jobhead .t-state")).to_have_text("Succeeded", timeout=60_000)
+            coming, late = page.locator(".t-banner.plain"), page.locator(".t-banner.warn")
+            expect(coming).to_contain_text(re.compile(r"Its results come: Fetching from node, \d+ %"), timeout=30_000)
+            expect(page.locator(".t-jobs .t-sub")).to_contain_text("its results come")
+            with workspace.lock("adapters/opa"):
+                hold.unlink()
+                expect(late).to_contain_text("What it has made does not come from far by SSH since", timeout=30_000)
+                expect(late).to_contain_text("adapters/opa")
+                expect(coming).to_have_count(0)
+                assert not workspace.adapter("opa").exists()
+            expect(late).to_have_count(0, timeout=60_000)
+            assert (workspace.adapter("opa") / "weights").read_text() == "made there"
+            assert (job.folder / FETCHED_FILE).read_text() == "adapters/opa"
 
 
 def test_who_is_no_admin_sees_jobs_without_commands(browser: Browser, tmp_path: Path, monkeypatch):

@@ -60,13 +60,14 @@ export class JobHead {
   }
 
   paintBanners(job, alarms) {
-    const key = JSON.stringify([job.state, job.reason, job.unreachable, job.admin, alarms]);
+    const key = JSON.stringify([job.state, job.reason, job.comes, job.unreachable, job.admin, alarms]);
     if (key === this.banner) return;
     this.banner = key;
     const shown = alarms.filter((alarm) => !alarm.muted).slice(-3).reverse();
     const reason = job.reason && ["failed", "lost", "cancelled", "queued"].includes(job.state);
     this.banners.replaceChildren(
       ...(job.unreachable ? [h("div", { class: "t-banner warn", role: "status" }, icon("cloudOff"), h("span", { class: "d-grow", dir: "auto" }, h("b", {}, api.awayText(job)), ` ${sentence(job.unreachable.what)}`))] : []),
+      ...(job.comes ? [h("div", { class: "t-banner plain", role: "status" }, icon("sync"), h("span", { class: "d-grow", dir: "auto" }, sentence(api.comesText(job))))] : []),
       ...(reason ? [h("div", { class: `t-banner ${["failed", "lost"].includes(job.state) ? "bad" : "plain"}`, role: job.state === "queued" ? "status" : "alert" }, icon({ failed: "no", lost: "lost", cancelled: "ban", queued: "clock" }[job.state]), h("span", { class: "d-grow", dir: "auto" }, reasonText(job)))] : []),
       ...shown.map((alarm) => this.alarm(job, alarm)),
     );

@@ -22,6 +22,9 @@ const OWN = {
 };
 const ASKED = { opa: ["name", "start"], opadpo: ["name", "start"], caption: ["models", "prompt_set"], evaluate: ["models"], pipeline: ["steps"] };
 
+/** What went wrong, or `offline` where no answer came at all. */
+const wordsOf = (trouble, offline) => (trouble.offline ? offline : [trouble.told, trouble.seen].filter(Boolean).join(". "));
+
 /** Opened by the page; `started(id)` is called when a job has been submitted. */
 export class NewJob {
   constructor(page, started) {
@@ -100,14 +103,28 @@ export class NewJob {
   /** Another step or preset: the form is made anew, with what was changed in this one. */
   async change(asked) {
     const now = this.entered();
+    clearTimeout(this.timer);
     this.form.inert = true; // what were typed now would be lost
-    const form = await this.page.attempt(() => api.form({ step: now.step, preset: now.preset, ...asked }));
+    const form = await this.page.attempt(() => api.form({ step: now.step, preset: now.preset, ...asked }), (trouble) => this.unchanged(trouble));
     this.form.inert = false;
-    if (!form || !this.node.isConnected) return;
+    if (!this.node.isConnected) return;
+    if (!form) return this.focusOn(asked);
     this.clone = asked.step && asked.step !== now.step ? null : this.clone;
     this.fill(form, { ...now, ...asked });
-    const at = asked.step ? this.seg.querySelector('[aria-pressed="true"]') : this.own.get("preset").input;
+    this.focusOn(asked);
+  }
+
+  /** Where the change was asked for. */
+  focusOn({ step }) {
+    const at = step ? this.seg.querySelector('[aria-pressed="true"]') : this.own.get("preset").input;
     at?.focus();
+  }
+
+  /** The form of another step or preset did not come: this one stays, and why is said in it. */
+  unchanged(trouble) {
+    this.own.get("preset").set(this.info.entered.preset ?? "");
+    this.refused = wordsOf(trouble, "The server does not answer; choose it once more.");
+    this.look();
   }
 
   entered() {
@@ -141,7 +158,7 @@ export class NewJob {
       if (!(trouble instanceof Trouble)) throw trouble;
       if (ticket !== this.looking || !this.node.isConnected) return;
       // Words above the page would lie under this dialog.
-      this.refuse(trouble.offline ? "The server does not answer; it is asked again." : [trouble.told, trouble.seen].filter(Boolean).join(". "));
+      this.refuse(wordsOf(trouble, "The server does not answer; it is asked again."));
       this.timer = setTimeout(() => this.look(), AGAIN);
       return;
     }
@@ -193,7 +210,7 @@ export class NewJob {
       id = await api.submit(this.entered());
     } catch (trouble) {
       if (!(trouble instanceof Trouble)) throw trouble;
-      this.refused = trouble.offline ? "The server does not answer. The list will show whether the job was started." : [trouble.told, trouble.seen].filter(Boolean).join(". ");
+      this.refused = wordsOf(trouble, "The server does not answer. The list will show whether the job was started.");
       this.look();
       return;
     }

@@ -52,7 +52,7 @@ class Train extends Page {
     await this.refreshList();
     if (!this.state.job && this.found?.items.length) this.state.job = this.found.items[0].job_id;
     if (this.state.job) await this.open(this.state.job, true);
-    this.watch.every(() => (this.job && api.isOver(this.job) ? ENDED : RUNNING), () => (document.hidden ? null : this.refreshJob()));
+    this.watch.every(() => (this.job && api.isOver(this.job) && !this.job.comes ? ENDED : RUNNING), () => (document.hidden ? null : this.refreshJob()));
     this.watch.every(() => (this.list.shown > 200 ? LONG_LIST : LIST), () => this.refreshList());
   }
 

@@ -58,10 +58,14 @@ export function awayText(job) {
   return `${what}${isOver(job) ? (away ? "; what it has made is still there." : ".") : "; the job goes on there."}`;
 }
 
+/** How far what a job has made has come from its machine. */
+export const comesText = (job) => `its results come: ${job.comes}`;
+
 /** What stands below a job's title in the list. */
 export function summary(job) {
   const step = STEPS[job.step] ?? job.step;
   const { progress } = job;
+  if (job.comes) return `${step}, ${comesText(job)}`;
   if (job.unreachable) return `${step}, ${awayText(job)}`;
   if (job.state === "running") {
     const share = shareOf(progress);
