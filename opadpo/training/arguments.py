@@ -107,6 +107,22 @@ def _check_trackers(names: list[str]) -> None:
             )
 
 
+def number_of_warmup_updates(section: TrainerSection, updates: int) -> int:
+    """How many of the updates have a learning rate that rises."""
+    return section.warmup_steps if section.warmup_steps is not None else math.ceil(updates * section.warmup_ratio)
+
+
+def endless_warmup(stage: str, section: TrainerSection, updates: int) -> str | None:
+    """A warning where the learning rate never gets to what the recipe says."""
+    warmup = number_of_warmup_updates(section, updates)
+    if warmup < updates:
+        return None
+    return (
+        f"train.{stage}: {warmup} warm-up updates of {updates} updates in all: the learning rate never reaches "
+        f"{section.learning_rate:g}. Shorten the warm-up, or train for more epochs."
+    )
+
+
 def training_arguments(
     section: TrainerSection,
     run: Path,
@@ -129,7 +145,7 @@ def training_arguments(
     """
     from transformers import TrainingArguments
 
-    warmup = section.warmup_steps if section.warmup_steps is not None else math.ceil(updates * section.warmup_ratio)
+    warmup = number_of_warmup_updates(section, updates)
     schedule = "constant_with_warmup" if section.schedule == "constant" and warmup else section.schedule
     on_gpu = device.type == "cuda"
     return TrainingArguments(

@@ -26,7 +26,13 @@ from opadpo.progress import Progress, SilentProgress, Task
 from opadpo.recipe import outcome
 from opadpo.recipe.training import OpadpoSection, TrainerSection
 from opadpo.records import PreferenceExample
-from opadpo.training.arguments import check_trainer, micro_batch_size, number_of_updates, training_arguments
+from opadpo.training.arguments import (
+    check_trainer,
+    endless_warmup,
+    micro_batch_size,
+    number_of_updates,
+    training_arguments,
+)
 from opadpo.training.checkpoints import clear_torn, newest_complete, saving, step_of
 from opadpo.training.collate import Collator, stream_of
 from opadpo.training.examples import (
@@ -86,7 +92,10 @@ def run_job(job: TrainingJob, progress: Progress) -> TrainingOutcome:
         check_attention(job.recipe.model.attention)
     prepared = _prepare(job, section, progress)
     stage = Stage(job.recipe, section, prepared.processing.config, continued=job.start_folder is not None)
-    check_memory(stage, prepared.train, prepared.prompts, device, progress if first_process() else SilentProgress())
+    heard = progress if first_process() else SilentProgress()
+    check_memory(stage, prepared.train, prepared.prompts, device, heard)
+    if warning := endless_warmup(job.stage, section, number_of_updates(section, len(prepared.train))):
+        heard.warn(warning)
     try:
         model = load_model(job.pin, job.recipe, training=True)
         wrapped = _with_adapter(job, model, prepared.processing)
@@ -98,7 +107,7 @@ def run_job(job: TrainingJob, progress: Progress) -> TrainingOutcome:
             _measure_onpolicy(job, trainer, prepared)
         updates = trainer.args.max_steps
         with heeding() as wish:
-            stop = StopWhenAsked(wish, trainer.largest, progress if first_process() else SilentProgress())
+            stop = StopWhenAsked(wish, trainer.largest, heard)
             with _task(progress, f"train {job.name}", updates, done) as task, disk_errors(job.run):
                 trainer.add_callback(_reporter(job, section, prepared, task))
                 trainer.add_callback(stop)

@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import get_scheduler
 
 from opadpo.errors import DependencyMissing, UserError
 from opadpo.recipe.training import TrainerSection
-from opadpo.training.arguments import check_trainer, number_of_updates, training_arguments
+from opadpo.training.arguments import check_trainer, endless_warmup, number_of_updates, training_arguments
 
 CPU = torch.device("cpu")
 
@@ -59,6 +60,23 @@ def test_schedules(tmp_path, settings, kind, steps):
     made = arguments(tmp_path, TrainerSection(**settings))
     assert made.lr_scheduler_type == kind
     assert made.get_warmup_steps(100) == math.ceil(steps)
+
+
+def test_a_warm_up_that_never_ends_is_told(tmp_path):
+    section = TrainerSection(learning_rate=1e-3, warmup_steps=4)
+    told = endless_warmup("opa", section, 4)
+    assert told is not None
+    assert told.startswith("train.opa: 4 warm-up updates of 4 updates")
+    for updates, reached in ((4, False), (5, True)):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+        schedule = get_scheduler("linear", optimizer, int(arguments(tmp_path, section).warmup_steps), updates)
+        rates = []
+        for _ in range(updates):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        assert (max(rates) == 1e-3) == reached
+        assert (endless_warmup("opa", section, updates) is None) == reached
 
 
 def test_what_is_missing_is_named():

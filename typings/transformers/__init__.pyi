@@ -35,6 +35,7 @@ from transformers.models.llava_onevision.processing_llava_onevision import (
 from transformers.models.mistral.configuration_mistral import MistralConfig as MistralConfig
 from transformers.models.qwen2.configuration_qwen2 import Qwen2Config as Qwen2Config
 from transformers.models.siglip.configuration_siglip import SiglipVisionConfig as SiglipVisionConfig
+from transformers.optimization import get_scheduler as get_scheduler
 from transformers.processing_utils import ProcessorMixin as ProcessorMixin
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase as PreTrainedTokenizerBase
 from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast as PreTrainedTokenizerFast
