@@ -1,4 +1,8 @@
+import asyncio
 import json
+import os
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,30 @@ def server(monkeypatch: pytest.MonkeyPatch):
     with chat_server() as running:
         running.behave = lambda _, body: user_text(body).upper()
         yield running
+
+
+def test_an_interruption_beside_a_running_loop_ends_the_asking(server: ChatServer, tmp_path: Path) -> None:
+    """As in a notebook, whose cells run in the kernel's loop."""
+    ended = threading.Event()
+
+    def press(_: ChatServer, body: dict[str, Any]) -> str:
+        if server.asked.total() == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+            ended.wait(timeout=60)
+        return user_text(body).upper()
+
+    async def cell() -> None:
+        ask_all(section(server.url, concurrency=2), tmp_path / "r.db", TEXTS)
+
+    server.behave = press
+    loop = asyncio.new_event_loop()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(cell())
+    ended.set()
+    loop.close()
+    assert server.asked.total() <= 6
+    assert len(ask_all(section(server.url), tmp_path / "r.db", TEXTS)) == len(TEXTS)
+    assert server.asked.total() <= len(TEXTS) + 2, "asked again is only what was on its way"
 
 
 def test_any_step_gets_answers_and_asks_back(server: ChatServer, tmp_path: Path) -> None:
