@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 
 from opadpo import display, plots
 from opadpo.display.enabling import error_told
-from opadpo.display.progressing import NotebookProgress
+from opadpo.display.progressing import Line, NotebookProgress
 from opadpo.errors import DataError, OpadpoError
 from opadpo.plots.style import DARK, SCORES, SERIES
 from opadpo.records import PreferenceExample, Revision, Rollout, Sampling, SentenceReview, WeightSpan
@@ -85,7 +85,7 @@ def everything(text: str) -> list[display.Html]:
     """Every piece there is, with this text wherever a text may come from data."""
     result = StepResult(step="x", status="done", outputs=[text], counts={text: 1}, dropped={text: 2}, warnings=[text])
     progress = NotebookProgress()
-    progress.messages.append(("warn", text))
+    progress.entries.append(Line(text, warning=True))
     return [
         display.show(rollout(text), question=text),
         display.show(revision(text, text + "!", object=text, reason=text, author=text, note=text), question=text),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from opadpo.display.showing import Html, piece
 from opadpo.workspace import Workspace
@@ -60,13 +60,20 @@ class Bar:
         return min(100, 100 * self.done // self.total) if self.total else 0
 
 
+class Line(NamedTuple):
+    """Something that was told."""
+
+    message: str
+    warning: bool = False
+
+
 class NotebookProgress:
     """Where a step tells how far it is, in a notebook."""
 
     def __init__(self, figure: Callable[[], str | None] | None = None) -> None:
         """`figure` draws what there is so far, as a data URI; None where there is nothing to draw yet."""
-        self.bars: list[Bar] = []
-        self.messages: list[tuple[str, str]] = []
+        self.entries: list[Bar | Line] = []
+        """What there was to tell, in order."""
         self._figure = figure
         self._drawn: str | None = None
         self._next_figure = 0.0
@@ -88,20 +95,20 @@ class NotebookProgress:
     def add(self, description: str, total: int | None, *, done: int = 0) -> Bar:
         """A bar that its caller brings to an end."""
         bar = Bar(description, total, done, self, first=done)
-        self.bars.append(bar)
+        self.entries.append(bar)
         self.draw(force=True)
         return bar
 
     def say(self, message: str) -> None:
         """Tell the user something."""
-        self._tell("say", message)
+        self._tell(Line(message))
 
     def warn(self, message: str) -> None:
         """Tell the user something that they should act on."""
-        self._tell("warn", message)
+        self._tell(Line(message, warning=True))
 
-    def _tell(self, kind: str, message: str) -> None:
-        self.messages.append((kind, message))
+    def _tell(self, line: Line) -> None:
+        self.entries.append(line)
         self.draw(force=True)
 
     def draw(self, *, force: bool = False, figure: bool = False) -> None:
@@ -117,8 +124,8 @@ class NotebookProgress:
 
     def html(self) -> Html:
         """What there is to see now."""
-        text = "\n".join([*(f"{bar.description}: {bar.done}" for bar in self.bars), *(m for _, m in self.messages)])
-        return piece("progress", text, tasks=self.bars, messages=self.messages, figure=self._drawn)
+        told = (each.message if isinstance(each, Line) else f"{each.description}: {each.done}" for each in self.entries)
+        return piece("progress", "\n".join(told), entries=self.entries, figure=self._drawn)
 
     def _update(self, html: Html) -> None:
         from IPython.display import display

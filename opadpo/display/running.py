@@ -32,7 +32,7 @@ def run(
         workspace: where.
         step: a name of `opadpo.steps.catching_up.STEPS`.
         target: None runs it in this process; a target of the recipe (`local` is always one) makes it a job, which the
-            cell follows. A job of the same step that has not ended is followed, not started again.
+            cell follows. A job that makes the same and has not ended is followed, not started again.
         models: which ones describe images and are scored; of no meaning to the other steps.
 
     Raises:
@@ -63,9 +63,9 @@ def run(
 
 def _as_job(jobs: Jobs, request: JobRequest, progress: NotebookProgress) -> StepResult:
     """Submit a job, or find the one that does this already, and follow it."""
-    alike = (request.step, request.prompt_set)
+    makes = set(jobs.preview(request).writes)
     running = next(
-        (job for job in jobs.list() if (job.step, job.request.prompt_set) == alike and not job.terminal), None
+        (job for job in jobs.list() if not job.terminal and job.step == request.step and makes <= set(job.writes)), None
     )
     if running is None:
         running = jobs.submit(request, by=getpass.getuser(), progress=progress)
@@ -92,10 +92,13 @@ def follow(jobs: Jobs, job_id: str, progress: NotebookProgress) -> StepResult:
                 if alarm["id"] not in told:
                     progress.warn(f"{alarm['what']}: {alarm['remedy']}")
                     told.add(alarm["id"])
-            if job.terminal:
+            if job.terminal and jobs.is_settled(job):
                 break
             time.sleep(EVERY)
     except KeyboardInterrupt as error:
+        if bar is not None:
+            bar.pace = "not followed any longer"
+        progress.draw(force=True)
         raise StepFailed(
             "The cell follows the job no longer; the job goes on",
             seen=job_id,
@@ -111,20 +114,21 @@ def follow(jobs: Jobs, job_id: str, progress: NotebookProgress) -> StepResult:
     return StepResult.model_validate({name: last[name] for name in StepResult.model_fields if name in last})
 
 
-def _advance(progress: NotebookProgress, bar: Bar | None, job: Job, seen: dict[str, Any]) -> Bar | None:
+def _advance(progress: NotebookProgress, bar: Bar | None, job: Job, seen: dict[str, Any]) -> Bar:
     """The bar as the job's progress file has it; a new one where the job is at another piece of work."""
-    if not seen.get("task"):  # it has not begun to count, or had nothing to do
-        waits = f"{job.state}: {job.reason}" if job.reason else str(job.state)
-        bar = bar or progress.add(f"Job {job.job_id}", None)
-        bar.pace, bar.finished = waits, job.state == "succeeded"
-        progress.draw(force=job.terminal)
-        return bar
-    if bar is None or bar.description != seen["task"]:
-        if bar is not None:
+    waiting = f"Job {job.job_id}"
+    begun = bool(seen.get("task"))  # else it has not begun to count, or had nothing to do
+    description = seen["task"] if begun else waiting
+    if bar is None or bar.description != description:
+        if bar is not None and bar.description == waiting:
+            progress.entries.remove(bar)
+        elif bar is not None:
             bar.finished = True
-        bar = progress.add(seen["task"], seen.get("total"), done=seen.get("done", 0))
-    bar.set(seen.get("done", 0))
-    if job.terminal:
+        bar = progress.add(description, seen.get("total"), done=seen.get("done", 0))
+    if begun:
+        bar.set(seen.get("done", 0))
+    if job.terminal or not begun:
+        bar.pace = f"{job.state}: {job.reason}" if job.reason else str(job.state)
         bar.finished = job.state == "succeeded"
-        progress.draw(force=True, figure=True)
+        progress.draw(force=job.terminal, figure=job.terminal)
     return bar

@@ -142,7 +142,7 @@ def error_box(what: str, *, seen: object = None, remedy: str | None = None) -> H
 
 def note(message: str) -> Html:
     """Something that a reader should know."""
-    return piece("progress", message, kind="note", tasks=[], messages=[("say", message)], figure=None)
+    return piece("note", message, kind="note", message=message)
 
 
 def piece(name: str, text: str, *, kind: str = "", **values: Any) -> Html:

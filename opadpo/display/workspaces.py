@@ -79,7 +79,9 @@ def captions(workspace: Workspace, models: Sequence[str], count: int = 4, prompt
         (picture(folder / questions.rows[place].image_file), [_marked(column, questions, place) for column in columns])
         for place in _order(questions, columns)[:count]
     ]
-    return piece("captions", f"{len(rows)} images", models=[series(model).label for model in models], rows=rows)
+    judged = any(piece.mark for _, cells in rows for marked in cells for piece in marked)
+    labels = [series(model).label for model in models]
+    return piece("captions", f"{len(rows)} images", models=labels, rows=rows, judged=judged)
 
 
 def _order(questions: Questions, columns: Sequence[Column]) -> list[int]:

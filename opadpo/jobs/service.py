@@ -50,6 +50,8 @@ class Preview:
     """The resolved recipe; where that cannot be, the workspace's."""
     problems: list[str]
     """Why it cannot be submitted, every reason at once, each beginning with its field; empty if it can."""
+    writes: list[str]
+    """Artefacts that it would make."""
 
 
 class TargetInfo(NamedTuple):
@@ -125,7 +127,7 @@ class Jobs:
         """What a request would do, and why it cannot be submitted if it cannot; nothing is written."""
         planned = plan(request, self.workspace, self._coming())
         text = self._job(request, planned, by="", cloned_from=None).without_snapshot().command_text(self._workspace)
-        return Preview(text, planned.overrides, planned.recipe, planned.problems)
+        return Preview(text, planned.overrides, planned.recipe, planned.problems, planned.writes)
 
     def clone_request(self, job_id: str) -> JobRequest:
         """What was asked for with a job, to be changed and submitted anew."""
@@ -276,12 +278,12 @@ class Jobs:
             Unreachable: if the machine cannot be reached; the job stays what it was.
         """
         job, folder = self.get(job_id), self.folder(job_id)
-        if self._is_settled(job):
+        if self.is_settled(job):
             return job
         try:
             with FileLock(folder / REFRESH_LOCK, timeout=0):
                 job = self.get(job_id)  # as whoever had the lock before has left it
-                if self._is_settled(job) or is_on_its_way(folder):
+                if self.is_settled(job) or is_on_its_way(folder):
                     return job
                 target = self._target_of(job)
                 if not job.terminal:
@@ -292,7 +294,7 @@ class Jobs:
             return self.get(job_id)
         return job
 
-    def _is_settled(self, job: Job) -> bool:
+    def is_settled(self, job: Job) -> bool:
         """Whether no look at its machine could tell more about a job."""
         fetched = not job.mirrored or (self.folder(job.job_id) / FETCHED_FILE).exists()
         return job.target_settings.kind == "local" or (job.terminal and fetched)

@@ -1,5 +1,6 @@
 """What the notebooks look at, in a workspace that is not the toy world's; and a step of theirs as a real job."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
@@ -7,9 +8,13 @@ from typing import Any
 
 import IPython.display
 import pytest
+import small_benchmarks
+import tiny_workspace
+from running_jobs import made_job
 
 from opadpo import display, plots
-from opadpo.errors import MissingArtefact, UserError
+from opadpo.errors import Conflict, MissingArtefact, UserError
+from opadpo.jobs.record import JobRequest
 from opadpo.jobs.service import Jobs
 from opadpo.progress import SilentProgress
 from opadpo.steps import catching_up, looking
@@ -115,8 +120,10 @@ def test_a_step_as_a_job_is_followed_to_its_result(made: Make, monkeypatch: pyte
     monkeypatch.setenv("OPADPO_RUNTIME", str(tmp_path / "line"))
     workspace, page = made(), Page(monkeypatch)
     catching_up.catch_up(workspace, "opa", progress=SilentProgress())
+    request = JobRequest(step="opa", name="other")
+    other, _ = made_job(workspace, step="opa", request=request, writes=["adapters/other"])
     result = display.run(workspace, "opa", target="local")
-    (job,) = Jobs(workspace).list()
+    (job,) = [each for each in Jobs(workspace).list() if each.job_id != other.job_id]
     assert (job.state, job.step) == ("succeeded", "opa")
     assert result.step == "train opa"
     assert result.status == "done"
@@ -128,3 +135,37 @@ def test_a_step_as_a_job_is_followed_to_its_result(made: Make, monkeypatch: pyte
     for target in (None, "local"):  # the job then ends before it has counted anything
         assert display.run(workspace, "opa", target=target).status == "up_to_date"
     assert "✓" in page.states[-1]
+
+
+@pytest.mark.slow
+def test_captions_of_several_sets_are_a_job_each_and_one_result(
+    tiny_llava_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPADPO_RUNTIME", str(tmp_path / "line"))
+    files = {"chair": small_benchmarks.make(tmp_path / "published", monkeypatch)["chair"]}
+    evaluate = {"benchmarks": ["chair"], "files": files}
+    workspace, page = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder, evaluate=evaluate), Page(monkeypatch)
+    result = display.run(workspace, "caption", target="local", models=["base"])
+    states = {job.request.prompt_set: job.state for job in Jobs(workspace).list()}
+    assert states == {"heldout": "succeeded", "chair": "succeeded"}
+    assert result.status == "done"
+    assert {f"captions/base/{name}.parquet" for name in states} <= set(result.outputs)
+    assert result.counts["captions"] == 6 + len(small_benchmarks.COCO_IMAGES)
+    assert result.counts["models"] == 1
+    assert any('role="progressbar"' in state for state in page.states), "a bar on the way"
+    for job in Jobs(workspace).list():
+        assert f"Job {job.job_id} on local: it goes on without this notebook." in page.states[-1]
+    bars = re.findall(r"✓</span> ([^<]+?) *<", page.states[-1])
+    assert bars == ["Captions of base", "Storing the images of COCO", "Captions of base"]
+
+
+def test_a_job_that_makes_less_is_not_followed(
+    tiny_llava_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    workspace, page = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder), Page(monkeypatch)
+    made_job(workspace, step="opa", request=JobRequest(step="opa"), writes=["adapters/opa"])
+    request = JobRequest(step="caption", models=["base"], prompt_set="heldout")
+    made_job(workspace, step="caption", request=request, writes=["captions/base/heldout.parquet"])
+    with pytest.raises(Conflict, match=r"captions/base/heldout.parquet[\s\S]*wait until it has ended"):
+        display.run(workspace, "caption", target="local", models=["base", "opa"])
+    assert not page.states
