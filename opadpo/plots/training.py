@@ -21,7 +21,7 @@ def training_curves(name: str, lines: Sequence[Mapping[str, float]]) -> Figure:
         ("rewards/margins", "reward margin, nats"),
     )
     panels = [(key, label) for key, label in wanted if any(key in line for line in lines)]
-    figure = Figure(figsize=(3.4 * max(len(panels), 1) + 0.6, 3.0), layout="constrained")
+    figure = Figure(figsize=(max(4.2, 2.8 * len(panels)), 2.9), layout="constrained")
     style = series(name)
     for axes, (key, label) in zip(figure.subplots(1, max(len(panels), 1), squeeze=False)[0], panels, strict=False):
         rows = [(line["step"], line[key]) for line in lines if key in line]
