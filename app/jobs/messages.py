@@ -95,6 +95,8 @@ class Card(BaseModel):
     """While it runs."""
     trained: bool
     """Whether it has curves to compare."""
+    stopping: bool
+    """Whether somebody has asked it to stop, and it has not yet."""
     comes: str | None
     """How far what it has made has come, while that is copied."""
     unreachable: Trouble | None

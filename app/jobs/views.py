@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from app.jobs.messages import Alarm, Card, Detail, Filters, Listing, Live, LogPiece, Progress, Trouble, Try
 from opadpo.files import atomic_write
 from opadpo.jobs import curves, logs
-from opadpo.jobs.folder import ALARMS_FILE, LOG_FILE, MUTED_FILE, PROGRESS_FILE, USAGE_FILE
+from opadpo.jobs.folder import ALARMS_FILE, CANCEL_FILE, LOG_FILE, MUTED_FILE, PROGRESS_FILE, USAGE_FILE
 from opadpo.jobs.record import Job
 from opadpo.jobs.service import Jobs
 
@@ -108,6 +108,7 @@ class Views:
             "attempt": attempt.number,
             "progress": progress_of(self._jobs.folder(job.job_id)) if job.state != "succeeded" else None,
             "trained": bool(job.runs),
+            "stopping": not job.terminal and (self._jobs.folder(job.job_id) / CANCEL_FILE).exists(),
             "comes": self._comes(job.job_id) if job.terminal else None,
             "unreachable": self._troubles(job.job_id),
         }

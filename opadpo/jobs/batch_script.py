@@ -132,7 +132,8 @@ def pending(job: Job, reason: str) -> str:
     reason = reason.strip("()").partition(",")[0]
     meaning = PENDING.get(reason) or next((text for start, text in _STARTS.items() if reason.startswith(start)), None)
     told = meaning.format(**words) if meaning else "waits"
-    return f"The job {told} (Slurm: {reason}, job {job.attempt.scheduler_id})"
+    own = "" if reason == "None" else f"{reason}, "
+    return f"The job {told} (Slurm: {own}job {job.attempt.scheduler_id})"
 
 
 def ended(job: Job, state: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from opadpo.errors import NotFound, UserError
 from opadpo.files import atomic_write
-from opadpo.jobs.record import Attempt, Job, JobRequest
+from opadpo.jobs.record import Attempt, Job, JobRequest, now
 
 JOB_FILE = "job.json"
 RECIPE_FILE = "recipe.yaml"
@@ -73,6 +73,11 @@ def read_job(folder: Path) -> Job:
 def write_job(folder: Path, job: Job) -> None:
     """Write a job's record, whole or not at all."""
     atomic_write(folder / JOB_FILE, job.model_dump_json(indent=2))
+
+
+def wish_to_stop(by: str) -> str:
+    """What `cancel.json` says."""
+    return json.dumps({"by": by, "at": now().isoformat()})
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class Monitor:
             names = ("task", "done", "total", "rate", "seconds_left", "at")
             _replace(
                 self.folder / PROGRESS_FILE,
-                json.dumps({**{name: step.get(name) for name in names}, "checkpoint": self._checkpoint}),
+                json.dumps({**{name: step[name] for name in names if name in step}, "checkpoint": self._checkpoint}),
             )
         return (step.get("task"), step.get("done"), self._checkpoint)
 

@@ -24,6 +24,7 @@ from opadpo.jobs.folder import (
     damaged_job,
     new_id,
     read_job,
+    wish_to_stop,
     write_job,
 )
 from opadpo.jobs.on_the_way import LOCK_SECONDS, Ways, is_on_its_way
@@ -228,6 +229,8 @@ class Jobs:
             )
         if not job.terminal:
             self._target_of(job).cancel(job, self.folder(job_id), one_line(by))
+            if job.mirrored:  # for whoever looks at it here, until it has stopped there
+                atomic_write(self.folder(job_id) / CANCEL_FILE, wish_to_stop(one_line(by)))
         return self.get(job_id)
 
     def resume(self, job_id: str, *, by: str, progress: Progress | None = None) -> Job:

@@ -11,6 +11,7 @@ from running_jobs import toy_workspace
 from app.jobs import starting
 from app.jobs.refreshing import Refresher
 from app.jobs.starting import Starting
+from app.jobs.views import Views
 from opadpo.errors import Conflict, OpadpoError, StepFailed, UserError
 from opadpo.jobs.folder import read_job, write_job
 from opadpo.jobs.record import Job, JobRequest, now
@@ -106,6 +107,20 @@ def test_nobody_looks_at_a_job_before_it_is_handed_over(jobs: Jobs):
     assert jobs.resume(job.job_id, by="lea").state == "running"
     Refresher(jobs).look(job)
     assert read_job(jobs.folder(job.job_id)).state == "lost"
+
+
+def test_a_wish_to_stop_is_seen_here_until_it_is_heard_there(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
+    FarAway.arrive.set()
+    job = Starting(jobs).submit(REQUEST, by="lea", cloned_from=None)
+    monkeypatch.setattr(FarAway, "cancel", lambda *_: None)
+    shown = Views(jobs, lambda _: None, lambda _: None, lambda _: None)
+    assert not shown.detail(jobs.get(job.job_id), admin=True).stopping
+    jobs.cancel(job.job_id, by="jonas")
+    assert shown.detail(jobs.get(job.job_id), admin=True).stopping
+    Refresher(jobs).look(job)
+    assert not shown.detail(jobs.get(job.job_id), admin=True).stopping
+    jobs.resume(job.job_id, by="lea")
+    assert not shown.detail(jobs.get(job.job_id), admin=True).stopping
 
 
 @pytest.mark.parametrize("error", [UserError("no room"), StepFailed("no runner")])

@@ -249,6 +249,12 @@ def test_the_log_is_searched_and_holds_only_so_much(page: Page, world: World):
     expect(log).to_contain_text("more 3999")
     assert log.evaluate(at_end)
     assert page.locator(".t-log > span").count() <= 2001
+    follow = page.get_by_role("switch", name="Follow")
+    log.evaluate("node => { node.style.maxHeight = '120px'; node.dispatchEvent(new Event('scroll')); }")
+    page.wait_for_function(at_end, arg=log.element_handle())
+    expect(follow).to_be_checked()
+    log.evaluate("node => { node.scrollTop = 0; }")
+    expect(follow).not_to_be_checked()
     page.keyboard.press("g")
     page.keyboard.type("LINE 12345")
     found = page.get_by_role("region", name="Lines found")

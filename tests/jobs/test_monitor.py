@@ -97,6 +97,11 @@ def test_progress_with_the_newest_complete_checkpoint(place):
     monitor.tick(7.0, [])
     told = json.loads((place.folder / "progress.json").read_text())
     assert told["checkpoint"] == {"run": "opadpo", "step": 2, "at": 98.0}
+    # Another attempt, whose command has not counted anything yet.
+    (place.folder / "step_progress.json").unlink()
+    watching(place).tick(20.0, [])
+    told = json.loads((place.folder / "progress.json").read_text())
+    assert told == {"checkpoint": {"run": "opadpo", "step": 2, "at": 98.0}}
 
 
 def test_usage_is_sampled_every_five_seconds(place):

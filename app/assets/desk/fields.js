@@ -101,7 +101,10 @@ export class Field {
 }
 
 /** A text in which `what stands between backticks` is code. */
-export const coded = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
+export function coded(text) {
+  const parts = text.split("`");
+  return parts.length % 2 ? parts.map((part, at) => (at % 2 ? h("code", {}, part) : part)) : [text];
+}
 
 /** A group of fields; it opens when one of its fields is wrong or changed. */
 export function groupOf({ title, open, fields }) {

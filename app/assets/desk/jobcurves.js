@@ -82,9 +82,9 @@ export class Curves {
     const blank = api.isOver(job) ? "No update was made" : "No points yet";
     const until = api.isOver(job) || job.runs.length > 1 ? 0 : job.progress?.total ?? 0;
     this.main.paint({ label: view.label, series: [...own, ...beside], alarms: this.alarms, until, blank });
-    this.rewardCard.hidden = has && !this.points["rewards/chosen"]?.length;
+    this.rewardCard.hidden = !api.hasPairs(job) || (has && !this.points["rewards/chosen"]?.length);
     this.rewards.paint({ label: "Rewards", series: REWARDS.map(([key, name, look, dash]) => ({ name, points: this.points[key] ?? [], look, dash, smooth: true })), alarms: this.alarms.map(({ step }) => ({ step })), until, blank });
-    this.paintParts(has, blank);
+    this.paintParts(job, has, blank);
   }
 
   keys(own, compare, beside) {
@@ -95,9 +95,9 @@ export class Curves {
     ];
   }
 
-  paintParts(has, blank) {
+  paintParts(job, has, blank) {
     const shown = PARTS.filter((name) => this.points[`parts/${name}`]?.length);
-    this.partCard.hidden = has && !shown.length;
+    this.partCard.hidden = !api.hasPairs(job) || (has && !shown.length);
     this.parts.replaceChildren(...(shown.length ? shown.map((name) => {
       const points = this.points[`parts/${name}`];
       return h("div", { class: "t-part" }, h("span", { class: "d-mono" }, name), sparkline(smoothed(points), "t-c0") ?? h("span"), h("b", { class: "d-num" }, api.figure(points.at(-1)[1])));

@@ -1,6 +1,7 @@
 // The head of a job's page: what it is, what can be done with it, alarms, and the figures that matter.
 
 import { button, h, icon, number, sr, when } from "./dom.js";
+import { coded } from "./fields.js";
 import * as api from "./training.js";
 
 /** Head, alarm banner and tiles. */
@@ -31,7 +32,7 @@ export class JobHead {
     this.about.title = this.about.textContent;
     const over = api.isOver(job);
     for (const node of [this.clone, this.resume]) node.hidden = !job.admin;
-    this.cancel.hidden = !job.admin || over || !this.sure.hidden;
+    this.cancel.hidden = !job.admin || over || job.stopping || !this.sure.hidden;
     this.resume.hidden = !job.admin || job.state === "succeeded" || !over;
     if (over) this.leaveCancel(false);
     this.bell.hidden = over || !this.page.notifier.possible;
@@ -60,15 +61,16 @@ export class JobHead {
   }
 
   paintBanners(job, alarms) {
-    const key = JSON.stringify([job.state, job.reason, job.comes, job.unreachable, job.admin, alarms]);
+    const key = JSON.stringify([job.state, job.reason, job.stopping, job.comes, job.unreachable, job.admin, alarms]);
     if (key === this.banner) return;
     this.banner = key;
     const shown = alarms.filter((alarm) => !alarm.muted).slice(-3).reverse();
     const reason = job.reason && ["failed", "lost", "cancelled", "queued"].includes(job.state);
     this.banners.replaceChildren(
-      ...(job.unreachable ? [h("div", { class: "t-banner warn", role: "status" }, icon("cloudOff"), h("span", { class: "d-grow", dir: "auto" }, h("b", {}, api.awayText(job)), ` ${sentence(job.unreachable.what)}`))] : []),
+      ...(job.unreachable ? [h("div", { class: "t-banner warn", role: "status" }, icon("cloudOff"), h("span", { class: "d-grow", dir: "auto" }, h("b", {}, api.awayText(job)), " ", coded(sentence(job.unreachable.what))))] : []),
+      ...(job.stopping ? [h("div", { class: "t-banner plain", role: "status" }, icon("stop"), h("span", { class: "d-grow" }, job.state === "running" ? "It has been asked to stop, and saves a checkpoint first." : "It has been asked to stop."))] : []),
       ...(job.comes ? [h("div", { class: "t-banner plain", role: "status" }, icon("sync"), h("span", { class: "d-grow", dir: "auto" }, sentence(api.comesText(job))))] : []),
-      ...(reason ? [h("div", { class: `t-banner ${["failed", "lost"].includes(job.state) ? "bad" : "plain"}`, role: job.state === "queued" ? "status" : "alert" }, icon({ failed: "no", lost: "lost", cancelled: "ban", queued: "clock" }[job.state]), h("span", { class: "d-grow", dir: "auto" }, reasonText(job)))] : []),
+      ...(reason ? [h("div", { class: `t-banner ${["failed", "lost"].includes(job.state) ? "bad" : "plain"}`, role: job.state === "queued" ? "status" : "alert" }, icon({ failed: "no", lost: "lost", cancelled: "ban", queued: "clock" }[job.state]), h("span", { class: "d-grow", dir: "auto" }, coded(sentence(job.reason))))] : []),
       ...shown.map((alarm) => this.alarm(job, alarm)),
     );
   }
@@ -77,7 +79,7 @@ export class JobHead {
     const [key, value] = (alarm.set ?? "").split("=");
     const short = alarm.set ? `Clone with ${key.split(".").at(-1)} ${value}` : "";
     return h(
-      "div", { class: "t-banner warn", role: "alert" }, icon("alert"), h("span", { class: "d-grow", dir: "auto" }, h("b", {}, sentence(alarm.what)), ` ${alarm.remedy ? sentence(alarm.remedy) : ""}`),
+      "div", { class: "t-banner warn", role: "alert" }, icon("alert"), h("span", { class: "d-grow", dir: "auto" }, h("b", {}, sentence(alarm.what)), " ", alarm.remedy ? coded(sentence(alarm.remedy)) : ""),
       short && job.admin && button(short, () => this.page.cloneJob(alarm.set), { small: true }), job.admin && button("Mute", () => this.page.muteAlarm(alarm.id), { small: true, quiet: true }),
     );
   }
@@ -96,9 +98,10 @@ export class JobHead {
     const tiles = [
       [job.trained ? "Step" : progress?.task || "Done", step != null ? number(step) : null, progress?.total && (!job.trained || progress.total >= step) ? `of ${number(progress.total)}` : ""],
       left, ["Throughput", ...rate],
-      ...(job.trained ? [margin != null || loss == null ? ["Reward margin", margin != null ? api.figure(margin) : null] : ["Loss", api.figure(loss)], ["Accuracy", accuracy != null ? `${Math.round(100 * accuracy)} %` : null], job.state === "succeeded" ? ["Adapter", job.runs.at(-1)] : ["Checkpoint", saved ? number(saved.step) : null, saved?.at != null ? when(api.timeOf(saved.at)) : ""]] : [["Where", api.placeOf(job)]]),
+      ...(job.trained ? [...(api.hasPairs(job) ? [margin != null || loss == null ? ["Reward margin", margin != null ? api.figure(margin) : null] : ["Loss", api.figure(loss)], ["Accuracy", accuracy != null ? `${Math.round(100 * accuracy)} %` : null]] : [["Loss", loss != null ? api.figure(loss) : null]]), job.state === "succeeded" ? ["Adapter", job.runs.at(-1)] : ["Checkpoint", saved ? number(saved.step) : null, saved?.at != null ? when(api.timeOf(saved.at)) : ""]] : [["Where", api.placeOf(job)]]),
     ];
     this.tiles.style.setProperty("--tiles", tiles.length);
+    this.tiles.style.setProperty("--tiles-narrow", tiles.length > 5 ? tiles.length / 2 : tiles.length);
     this.tiles.replaceChildren(...tiles.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value ?? h("span", { class: "d-muted" }, "–", sr("unknown")), more ? h("small", {}, ` ${more}`) : ""))));
   }
 }
@@ -106,11 +109,6 @@ export class JobHead {
 const between = (job) => api.between(job.started_at, job.ended_at) || null;
 const figureOf = (value) => (value >= 100 ? number(Math.round(value)) : api.figure(value));
 const sentence = (text) => `${text[0]?.toUpperCase() ?? ""}${text.slice(1)}`.replace(/([^.!?])$/, "$1.");
-
-function reasonText(job) {
-  const text = sentence(job.reason);
-  return job.state === "queued" ? `Waiting. ${text}` : text;
-}
 
 function aboutOf(job) {
   const step = api.STEPS[job.step] ?? job.step;

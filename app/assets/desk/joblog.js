@@ -36,6 +36,8 @@ export class Log {
     } } });
     this.download = h("a", { class: "d-btn quiet small", download: true }, icon("download"), h("span", {}, "Download"));
     this.lines = h("pre", { class: "t-log", tabindex: "0", role: "region", "aria-label": "Lines of the log", on: { scroll: () => this.scrolled() } });
+    this.top = 0;
+    new ResizeObserver(() => this.settle()).observe(this.lines);
     this.found = h("pre", { class: "t-log", tabindex: "0", role: "region", "aria-label": "Lines found", hidden: true });
     this.note = h("span", { class: "d-muted t-lognote" });
     this.node = h(
@@ -78,19 +80,22 @@ export class Log {
     if (this.following) this.toEnd();
   }
 
-  /** Where the end is, is known only once the panel is seen. */
+  /** Where the end is, is known only once the panel is seen, and anew when its height changes. */
   settle() {
     if (this.following && !this.lines.hidden) this.toEnd();
   }
 
   toEnd() {
     this.lines.scrollTop = this.lines.scrollHeight;
+    this.top = this.lines.scrollTop;
   }
 
-  /** Reading further up ends following; coming back to the end begins it again. */
+  /** Reading further up ends following; coming back to the end begins it again. Another height of the panel, which moves the end, does neither. */
   scrolled() {
     const { scrollTop, clientHeight, scrollHeight } = this.lines;
-    this.setFollow(scrollTop + clientHeight >= scrollHeight - NEAR, false);
+    const atEnd = scrollTop + clientHeight >= scrollHeight - NEAR;
+    if (atEnd || scrollTop < this.top) this.setFollow(atEnd, false);
+    this.top = scrollTop;
   }
 
   setFollow(on, jump = true) {

@@ -170,6 +170,7 @@ class Train extends Page {
     this.curves.paint({ job, curve, compare, alarms });
     this.machine.paint(job);
     this.board.classList.toggle("plain", !job.trained);
+    this.board.classList.toggle("few", job.trained && this.curves.rewardCard.hidden && this.curves.partCard.hidden);
     this.facts.paint(job);
   }
 

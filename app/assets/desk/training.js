@@ -31,6 +31,9 @@ const KINDS = { ssh: " by SSH", slurm: ", Slurm" };
 
 export const isOver = (job) => !["running", "queued"].includes(job.state);
 
+/** Whether it may train on pairs: then there are rewards, and parts of the loss. */
+export const hasPairs = (job) => job.step !== "opa";
+
 /** State of a job as an icon and a word. */
 export const stateTag = (state, wordless) => h("span", { class: `t-state ${state}`, "aria-hidden": wordless ? "true" : null }, icon(ICONS[state] ?? "circle"), !wordless && (STATES[state] ?? state));
 
@@ -67,6 +70,7 @@ export function summary(job) {
   const { progress } = job;
   if (job.comes) return `${step}, ${comesText(job)}`;
   if (job.unreachable) return `${step}, ${awayText(job)}`;
+  if (job.stopping) return `${step}, was asked to stop`;
   if (job.state === "running") {
     const share = shareOf(progress);
     return [step, share == null ? null : `${Math.floor(100 * share)} %`, progress?.seconds_left != null && `${lasting(progress.seconds_left)} left`, placeOf(job)].filter(Boolean).join(", ");

@@ -12,9 +12,9 @@ from opadpo.errors import StepFailed
 from opadpo.files import atomic_write
 from opadpo.jobs import logs
 from opadpo.jobs.devices import gpus_here
-from opadpo.jobs.folder import CANCEL_FILE, LOG_FILE, RUNNER_LOG_FILE, read_job
+from opadpo.jobs.folder import CANCEL_FILE, LOG_FILE, RUNNER_LOG_FILE, read_job, wish_to_stop
 from opadpo.jobs.identity import alive
-from opadpo.jobs.record import REFUSED, START_SECONDS, Job, Resources, now, observe
+from opadpo.jobs.record import REFUSED, START_SECONDS, Job, Resources, observe
 from opadpo.jobs.targets.base import Target
 from opadpo.progress import Progress
 
@@ -86,7 +86,7 @@ class LocalTarget(Target):
 
     def cancel(self, job: Job, folder: Path, by: str) -> None:
         """Leave a note in the folder, and wake the runner where it is on this machine."""
-        atomic_write(folder / CANCEL_FILE, json.dumps({"by": by, "at": now().isoformat()}))
+        atomic_write(folder / CANCEL_FILE, wish_to_stop(by))
         attempt = read_job(folder).attempt
         if attempt.pid is not None and alive(attempt.pid, attempt.pid_started, attempt.boot_id):
             os.kill(attempt.pid, signal.SIGTERM)

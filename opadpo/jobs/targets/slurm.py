@@ -1,6 +1,5 @@
 """Jobs on a Slurm cluster: sbatch on this machine, or on a login node over ssh."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +9,11 @@ from opadpo.checks import Check
 from opadpo.errors import DependencyMissing, StepFailed, UserError, disk_errors
 from opadpo.jobs import mirrored_folder
 from opadpo.jobs.batch_script import GOING, OUTPUT_FILE, SCRIPT_FILE, ended, pending, script
-from opadpo.jobs.folder import CANCEL_FILE, HEARTBEAT_FILE, JOB_FILE, read_job, write_job
+from opadpo.jobs.folder import CANCEL_FILE, HEARTBEAT_FILE, JOB_FILE, read_job, wish_to_stop, write_job
 from opadpo.jobs.identity import age
 from opadpo.jobs.machines import Here, Machine, OverSsh, joined
 from opadpo.jobs.over_there import OverThere
-from opadpo.jobs.record import DEAD_AFTER_SECONDS, OPADPO, SEVERAL_NODES, Job, last_checkpoint, lost, now
+from opadpo.jobs.record import DEAD_AFTER_SECONDS, OPADPO, SEVERAL_NODES, Job, last_checkpoint, lost
 from opadpo.jobs.targets.base import Target
 from opadpo.progress import Progress
 from opadpo.recipe.jobs import TargetSection
@@ -175,8 +174,7 @@ class SlurmTarget(Target):
 
     def cancel(self, job: Job, folder: Path, by: str) -> None:
         """As `Target.cancel`: a waiting job leaves Slurm's queue, a running one saves a checkpoint first."""
-        wish = json.dumps({"by": by, "at": now().isoformat()}).encode()
-        self.machine.write(joined(self.there.folder(job), CANCEL_FILE), wish)
+        self.machine.write(joined(self.there.folder(job), CANCEL_FILE), wish_to_stop(by).encode())
         number = job.attempt.scheduler_id
         if number is None:
             return

@@ -1,15 +1,14 @@
 """Jobs on another machine, over the OpenSSH client."""
 
-import json
 from pathlib import Path
 
 from opadpo.checks import Check
 from opadpo.errors import Unreachable, UserError
 from opadpo.jobs import mirrored_folder
-from opadpo.jobs.folder import CANCEL_FILE, read_job, write_job
+from opadpo.jobs.folder import CANCEL_FILE, read_job, wish_to_stop, write_job
 from opadpo.jobs.machines import OverSsh, joined
 from opadpo.jobs.over_there import OverThere
-from opadpo.jobs.record import Job, now, observe
+from opadpo.jobs.record import Job, observe
 from opadpo.jobs.targets.base import Target
 from opadpo.progress import Progress
 from opadpo.recipe.jobs import TargetSection
@@ -67,8 +66,7 @@ class SshTarget(Target):
 
     def cancel(self, job: Job, folder: Path, by: str) -> None:
         """As `Target.cancel`: the runner looks for the wish twice a second."""
-        wish = json.dumps({"by": by, "at": now().isoformat()}).encode()
-        self.machine.write(joined(self.there.folder(job), CANCEL_FILE), wish)
+        self.machine.write(joined(self.there.folder(job), CANCEL_FILE), wish_to_stop(by).encode())
 
     def fetch(self, job: Job, folder: Path, progress: Progress) -> list[str]:
         """As `Target.fetch`."""
