@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import job_folders
 import pytest
+import slurm_cluster
 import ssh_server
 from axe_playwright_python.sync_playwright import Axe
 from filled_workspace import HOSTILE
@@ -442,6 +443,39 @@ def test_results_are_seen_coming_and_come_after_all(browser: Browser, tmp_path: 
             expect(late).to_have_count(0, timeout=60_000)
             assert (workspace.adapter("opa") / "weights").read_text() == "made there"
             assert (job.folder / FETCHED_FILE).read_text() == "adapters/opa"
+
+
+@pytest.mark.slow
+def test_a_job_waits_in_the_queue_of_a_cluster_is_cancelled_resumed_and_cloned(
+    browser: Browser, tmp_path: Path, monkeypatch
+):
+    with slurm_cluster.running() as cluster:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+        closed = TargetSection(kind="slurm", partition="closed")
+        workspace = with_targets(toy_workspace(tmp_path / "toy"), closed=closed)
+        with RunningApp(workspace.root) as app, watched(browser, app, usual="status of 409") as page:
+            page.set_default_timeout(40_000)
+            page.goto("/train")
+            page.locator(".d-blank").get_by_role("button", name="New job").click()
+            dialog, state = page.get_by_role("dialog"), page.locator(".t-jobhead .t-state")
+            dialog.get_by_role("button", name="Prepare").click()
+            dialog.get_by_label("target", exact=True).select_option(label="closed, Slurm")
+            dialog.get_by_role("button", name="Start").click()
+            why = "The job does not start: the partition closed is closed"
+            expect(page.locator(".t-banner")).to_contain_text(why, timeout=40_000)
+            expect(state).to_have_text("Queued")
+            page.get_by_role("button", name="Cancel").click()
+            page.get_by_role("button", name="Stop", exact=True).click()
+            expect(page.locator(".t-banner")).to_contain_text("before it started", timeout=40_000)
+            expect(state).to_have_text("Cancelled")
+            page.get_by_role("button", name="Resume").click()
+            expect(page.get_by_role("list", name="Attempts")).to_contain_text("Attempt 2", timeout=40_000)
+            expect(page.locator(".t-tries")).to_contain_text("Slurm 2")
+            page.get_by_role("button", name="Clone").click()
+            expect(dialog.get_by_label("target", exact=True)).to_have_value("closed")
+            dialog.get_by_role("button", name="Start").click()
+            expect(dialog.get_by_role("alert")).to_contain_text("Another job writes prompts", timeout=40_000)
 
 
 def test_who_is_no_admin_sees_jobs_without_commands(browser: Browser, tmp_path: Path, monkeypatch):

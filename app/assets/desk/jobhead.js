@@ -108,7 +108,8 @@ export class JobHead {
 
 const between = (job) => api.between(job.started_at, job.ended_at) || null;
 const figureOf = (value) => (value >= 100 ? number(Math.round(value)) : api.figure(value));
-const sentence = (text) => `${text[0]?.toUpperCase() ?? ""}${text.slice(1)}`.replace(/([^.!?])$/, "$1.");
+/** With a capital letter, unless it begins with a name as `gpu-0` is, and a full stop. */
+const sentence = (text) => text.replace(/^[a-z](?=[a-z]*[\s,.:;!?])/, (letter) => letter.toUpperCase()).replace(/([^.!?])$/, "$1.");
 
 function aboutOf(job) {
   const step = api.STEPS[job.step] ?? job.step;
