@@ -4,16 +4,18 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
+from types import SimpleNamespace
 from typing import Any
 
 import IPython.display
 import pytest
 import small_benchmarks
 import tiny_workspace
-from running_jobs import made_job
+from running_jobs import made_job, started, until
 
 from opadpo import display, plots
-from opadpo.errors import Conflict, MissingArtefact, UserError
+from opadpo.display import running
+from opadpo.errors import Conflict, MissingArtefact, StepFailed, UserError
 from opadpo.jobs.record import JobRequest
 from opadpo.jobs.service import Jobs
 from opadpo.progress import SilentProgress
@@ -169,3 +171,26 @@ def test_a_job_that_makes_less_is_not_followed(
     with pytest.raises(Conflict, match=r"captions/base/heldout.parquet[\s\S]*wait until it has ended"):
         display.run(workspace, "caption", target="local", models=["base", "opa"])
     assert not page.states
+
+
+@pytest.mark.slow
+def test_a_job_goes_on_when_the_cell_that_follows_it_is_interrupted(
+    tiny_llava_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPADPO_RUNTIME", str(tmp_path / "line"))
+    workspace, page = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder), Page(monkeypatch)
+    program = f"import os, time\nwhile not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.05)"
+    job, folder = made_job(workspace, program)
+    started(workspace, job, folder)
+    jobs, progress = Jobs(workspace), display.notebook_progress()
+
+    def press(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "time", SimpleNamespace(sleep=press))
+    with pytest.raises(StepFailed, match=rf"the job goes on[\s\S]*{job.job_id}[\s\S]*run the cell again"):
+        display.follow(jobs, job.job_id, progress)
+    assert "not followed any longer" in page.states[-1]
+    assert not jobs.get(job.job_id).terminal
+    (tmp_path / "go").touch()
+    assert until(folder).state == "succeeded"
