@@ -43,7 +43,7 @@ class Origin:
 
 
 class Shards(Generic[R]):
-    """The jobs of one artefact in shards; each is written when its rows are complete."""
+    """The jobs of one artefact in shards; each is written when its rows are complete, or the work is broken off."""
 
     def __init__(
         self,
@@ -84,13 +84,18 @@ class Shards(Generic[R]):
                 write_if_complete(number)
                 yield from ((number, batch) for batch in self._batches(lacking, speaker.processing))
 
-        with progress.task(title, len(jobs), done=self.reused) as task:
-            for number, batch, responses in speaker.respond_to_all(batches(), self.origin.sampling):
-                rows[number].update(
-                    (self._key(job), self.make(job, response)) for job, response in zip(batch, responses, strict=True)
-                )
-                write_if_complete(number)
-                task.advance(len(batch))
+        try:
+            with progress.task(title, len(jobs), done=self.reused) as task:
+                for number, batch, responses in speaker.respond_to_all(batches(), self.origin.sampling):
+                    made = (self.make(job, response) for job, response in zip(batch, responses, strict=True))
+                    rows[number].update(zip(map(self._key, batch), made, strict=True))
+                    write_if_complete(number)
+                    task.advance(len(batch))
+        finally:
+            # What an interruption or an error leaves incomplete; the next run takes the rows from there.
+            for path, found in zip(paths, rows, strict=True):
+                if found:
+                    write_records(path, list(found.values()), self.record_type)
         for file in [*folder.glob("part-*.parquet"), *folder.glob(".part-*.tmp")]:
             if file not in paths:
                 file.unlink()

@@ -90,16 +90,17 @@ def test_a_second_run_does_nothing(captioned, monkeypatch):
     assert result.counts["captions"] == 12
 
 
-def test_stopped_in_the_middle_goes_on(captioned, tiny_llava_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("shard_rows", "batches"), [(2, [2, 2, 2, 2]), (512, [4, 2, 2])])
+def test_stopped_in_the_middle_goes_on(shard_rows, batches, captioned, tiny_llava_folder, tmp_path, monkeypatch):
     from opadpo.steps import caption as module
 
-    monkeypatch.setattr(module, "SHARD_ROWS", 2)
+    monkeypatch.setattr(module, "SHARD_ROWS", shard_rows)
     again = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder)
     original, calls = speakers.Speaker.respond, []
 
     def respond(self, jobs, sampling):
         calls.append(len(jobs))
-        if len(calls) == 3:
+        if len(calls) == len(batches) - 1:
             raise KeyboardInterrupt
         return original(self, jobs, sampling)
 
@@ -108,7 +109,7 @@ def test_stopped_in_the_middle_goes_on(captioned, tiny_llava_folder, tmp_path, m
         run(again, ["base"])
     result = run(again, ["base"])
     assert result.counts["reused"] == 4
-    assert calls == [2, 2, 2, 2]
+    assert calls == batches
     assert rows_of(again, "base") == rows_of(captioned[0], "base")
 
 
