@@ -27,16 +27,13 @@ from opadpo.jobs.folder import (
     wish_to_stop,
     write_job,
 )
-from opadpo.jobs.on_the_way import LOCK_SECONDS, Ways, is_on_its_way
+from opadpo.jobs.on_the_way import LOCK_SECONDS, REFRESH_LOCK, Ways, alone, is_on_its_way
 from opadpo.jobs.record import Attempt, Job, JobRequest, State, last_checkpoint, now, observe, one_line
 from opadpo.jobs.requests import Planned, overlap, plan
 from opadpo.jobs.targets import Target, make_target, named_target
 from opadpo.progress import Progress, SilentProgress
 from opadpo.recipe import Recipe, dump_recipe
 from opadpo.workspace import Workspace
-
-REFRESH_LOCK = ".refresh.lock"
-"""In a job's folder: held by whoever asks its machine for it, or brings it there."""
 
 
 @dataclass(frozen=True)
@@ -185,9 +182,9 @@ class Jobs:
             UserError, Unreachable: if it cannot run there; nothing has started.
             OpadpoError: if its runner did not start.
         """
-        folder = self.folder(job.job_id)
-        with FileLock(folder / REFRESH_LOCK):
-            arrived = self._target_of(job).submit(job, folder, progress or SilentProgress())
+        folder, progress = self.folder(job.job_id), progress or SilentProgress()
+        with alone(folder, progress):
+            arrived = self._target_of(job).submit(job, folder, progress)
         self._ways.end(folder)
         return arrived
 
@@ -308,8 +305,10 @@ class Jobs:
         Raises:
             Unreachable: if its machine cannot be reached.
         """
-        job = self.get(job_id)
-        return self._fetch(self._target_of(job), job, self.folder(job_id), progress)
+        self.get(job_id)
+        with alone(folder := self.folder(job_id), progress or SilentProgress()):
+            job = self.get(job_id)
+            return self._fetch(self._target_of(job), job, folder, progress)
 
     def _fetch(self, target: Target, job: Job, folder: Path, progress: Progress | None) -> "list[str]":
         came = target.fetch(job, folder, progress or SilentProgress())

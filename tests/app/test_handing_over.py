@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from running_jobs import toy_workspace
 
 from app.jobs import starting
@@ -13,6 +14,7 @@ from app.jobs.refreshing import Refresher
 from app.jobs.starting import Starting
 from app.jobs.views import Views
 from opadpo.errors import Conflict, OpadpoError, StepFailed, UserError
+from opadpo.jobs import on_the_way
 from opadpo.jobs.folder import read_job, write_job
 from opadpo.jobs.record import Job, JobRequest, now
 from opadpo.jobs.service import Jobs
@@ -107,6 +109,26 @@ def test_nobody_looks_at_a_job_before_it_is_handed_over(jobs: Jobs):
     assert jobs.resume(job.job_id, by="lea").state == "running"
     Refresher(jobs).look(job)
     assert read_job(jobs.folder(job.job_id)).state == "lost"
+
+
+def test_who_waits_for_another_copy_says_so_and_can_be_stopped(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(on_the_way, "POLL_SECONDS", 0.02)
+    FarAway.arrive.set()
+    begin = Starting(jobs)
+    job = begin.submit(REQUEST, by="lea", cloned_from=None)
+    Refresher(jobs).look(job)
+    told: list[str] = []
+    with FileLock(jobs.folder(job.job_id) / on_the_way.REFRESH_LOCK):
+        begin.resume(job.job_id)
+        assert (begin.word(job.job_id) or "").startswith("Waiting until what is being copied")
+        assert begin.stop(job.job_id, by="jonas")
+        assert until(jobs, job.job_id, "cancelled").attempt.number == 2
+        fetched = threading.Thread(target=lambda: told.extend(["came", *jobs.fetch(job.job_id)]), daemon=True)
+        fetched.start()
+        fetched.join(0.2)
+        assert told == []
+    fetched.join(10)
+    assert told == ["came"]
 
 
 def test_a_wish_to_stop_is_seen_here_until_it_is_heard_there(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
