@@ -33,7 +33,7 @@ HOSTNAME = "/proc/sys/kernel/hostname"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 ARRIVAL_SECONDS = 60.0
 """So long after the connection broke over which it was handed over, the record of a job has to be there."""
-NEVER_ARRIVED = "It never arrived, or its folder there was removed"
+NEVER_ARRIVED = "It never arrived, as whoever copied it there was ended or the connection broke"
 OVERLAP = 256
 """Bytes before the end that are read again: if they differ, the file was written anew, and all of it is read."""
 
