@@ -24,6 +24,7 @@ def workspace(tmp_path: Path) -> Workspace:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["garbage", "gone", "another table"])
 def test_a_remedy_that_makes_the_artefact_again(workspace: Workspace, damage: str) -> None:
     file = workspace.prompts / "prompts.parquet"
@@ -47,6 +48,7 @@ def test_a_remedy_that_makes_the_artefact_again(workspace: Workspace, damage: st
     assert workspace.state(plan) == "missing"
 
 
+@pytest.mark.slow
 def test_a_shard_or_a_prompt_that_is_gone_is_noticed(workspace: Workspace) -> None:
     rollouts = read_records(workspace.rollouts, Rollout)
     with workspace.writing(plans.rollouts(workspace)) as writer:
@@ -79,6 +81,7 @@ def test_a_single_file_that_is_gone_is_missing(workspace: Workspace) -> None:
     assert workspace.state(plan) == "missing"
 
 
+@pytest.mark.slow
 def test_an_adapter_of_a_workspace_names_its_manifest(workspace: Workspace, tmp_path: Path) -> None:
     plan = plans.adapter(workspace, "opa", plans.VARIANTS["opa"])
     with workspace.writing(plan) as writer:

@@ -98,6 +98,7 @@ def everything(text: str) -> list[display.Html]:
     ]
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(lambda text: HOSTILE + text))
 def test_texts_of_models_and_users_are_never_markup(text: str) -> None:
     for html in everything(text):

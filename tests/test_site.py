@@ -1,5 +1,6 @@
 """The documents' links lead somewhere, on a code host and in the site, and the site needs nothing from elsewhere."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,7 +10,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import nbformat
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
@@ -17,13 +17,56 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
+SMALL_NOTEBOOK = {
+    "nbformat": 4,
+    "nbformat_minor": 5,
+    "metadata": {},
+    "cells": [
+        {
+            "cell_type": "markdown",
+            "id": "a",
+            "metadata": {},
+            "source": "# A small notebook\n\nSee $x^2$ and [the loss](../opadpo/training/loss.py).",
+        },
+        {
+            "cell_type": "code",
+            "id": "b",
+            "metadata": {},
+            "execution_count": 1,
+            "source": "print('```')",
+            "outputs": [
+                {"output_type": "stream", "name": "stdout", "text": "\x1b[31mred\x1b[0m <b>not bold</b>\n"},
+                {
+                    "output_type": "execute_result",
+                    "execution_count": 1,
+                    "metadata": {},
+                    "data": {"text/html": "<table><tr><td>a  cell</td></tr></table>", "text/plain": "no"},
+                },
+                {
+                    "output_type": "display_data",
+                    "metadata": {},
+                    "data": {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "a bar"},
+                },
+            ],
+        },
+        {
+            "cell_type": "code",
+            "id": "c",
+            "metadata": {"tags": ["hide-input"]},
+            "execution_count": 2,
+            "source": "secret = 1",
+            "outputs": [],
+        },
+    ],
+}
+
 
 def prose(path: Path) -> str:
     """The Markdown of a document or of a notebook's cells, without fenced blocks."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
-        cells = nbformat.reads(text, as_version=4).cells
-        text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        cells = json.loads(text)["cells"]
+        text = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     return re.sub(r"^( *)(```+).*?^\1\2`*$", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
@@ -103,30 +146,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("mkdocs.yml", "README.md", "CONTRIBUTING.md"):
         shutil.copy(ROOT / name, source)
     (source / "notebooks").mkdir(exist_ok=True)
-    nbformat.write(small_notebook(), source / "notebooks" / "99_small.ipynb")
+    (source / "notebooks" / "99_small.ipynb").write_text(json.dumps(SMALL_NOTEBOOK), encoding="utf-8")
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
         cwd=source, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert built.returncode == 0, built.stdout + built.stderr
     return folder
-
-
-def small_notebook() -> nbformat.NotebookNode:
-    v4 = nbformat.v4
-    table = {"text/html": "<table><tr><td>a  cell</td></tr></table>", "text/plain": "no"}
-    outputs = [
-        v4.new_output("stream", text="\x1b[31mred\x1b[0m <b>not bold</b>\n"),
-        v4.new_output("execute_result", data=table),
-        v4.new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}, "text/plain": "a bar"}),
-    ]
-    return v4.new_notebook(
-        cells=[
-            v4.new_markdown_cell("# A small notebook\n\nSee $x^2$ and [the loss](../opadpo/training/loss.py)."),
-            v4.new_code_cell("print('```')", outputs=outputs),
-            v4.new_code_cell("secret = 1", metadata={"tags": ["hide-input"]}),
-        ]
-    )
 
 
 def pages(site: Path) -> Iterator[tuple[Path, Page]]:

@@ -168,6 +168,7 @@ HOLD = """
 """
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused_and_a_killed_one_leaves_nothing_locked(workspace: Workspace):
     code = textwrap.dedent(HOLD)
     child = subprocess.Popen([sys.executable, "-c", code, str(workspace.root)], stdout=subprocess.PIPE, text=True)

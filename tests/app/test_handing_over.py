@@ -83,6 +83,7 @@ def until(jobs: Jobs, job_id: str, state: str) -> Job:
     return job
 
 
+@pytest.mark.slow
 def test_a_long_way_is_told_and_nobody_calls_the_job_lost(jobs: Jobs):
     begin = Starting(jobs)
     job = begin.submit(REQUEST, by="lea", cloned_from=None)
@@ -111,6 +112,7 @@ def test_nobody_looks_at_a_job_before_it_is_handed_over(jobs: Jobs):
     assert read_job(jobs.folder(job.job_id)).state == "lost"
 
 
+@pytest.mark.slow
 def test_who_waits_for_another_copy_says_so_and_can_be_stopped(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(on_the_way, "POLL_SECONDS", 0.02)
     FarAway.arrive.set()
@@ -131,6 +133,7 @@ def test_who_waits_for_another_copy_says_so_and_can_be_stopped(jobs: Jobs, monke
     assert told == ["came"]
 
 
+@pytest.mark.slow
 def test_a_wish_to_stop_is_seen_here_until_it_is_heard_there(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
     FarAway.arrive.set()
     job = Starting(jobs).submit(REQUEST, by="lea", cloned_from=None)
@@ -145,6 +148,7 @@ def test_a_wish_to_stop_is_seen_here_until_it_is_heard_there(jobs: Jobs, monkeyp
     assert not shown.detail(jobs.get(job.job_id), admin=True).stopping
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [UserError("no room"), StepFailed("no runner")])
 def test_what_fails_late_stands_on_the_job(jobs: Jobs, error: OpadpoError):
     job = Starting(jobs).submit(REQUEST, by="lea", cloned_from=None)
@@ -161,6 +165,7 @@ def test_what_fails_at_once_is_told_and_leaves_nothing(jobs: Jobs):
     assert jobs.list() == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_job_that_cannot_be_withdrawn_is_on_its_way_no_longer(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
     def withdraw(*_: object, **more: object) -> None:
@@ -196,6 +201,7 @@ def test_a_job_is_stopped_on_its_way_and_tried_again(jobs: Jobs):
     assert begin.resume(job.job_id).attempt.number == 2
 
 
+@pytest.mark.slow
 def test_a_job_resumed_the_moment_it_was_withdrawn_is_on_its_way(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
     begin, withdraw, carried = Starting(jobs), jobs.withdraw, []
 
@@ -215,6 +221,7 @@ def test_a_job_resumed_the_moment_it_was_withdrawn_is_on_its_way(jobs: Jobs, mon
     assert begin.word(job.job_id) == "Sending to far, 25 %"
 
 
+@pytest.mark.slow
 def test_one_job_that_cannot_be_read_does_not_end_the_looks_at_others(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
     FarAway.arrive.set()
     job = Starting(jobs).submit(REQUEST, by="lea", cloned_from=None)

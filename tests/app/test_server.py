@@ -66,6 +66,7 @@ def test_a_taken_port_and_an_open_address_are_refused():
         bind("0.0.0.0", 0)
 
 
+@pytest.mark.slow
 def test_many_readers_at_once_see_whole_records(client: TestClient, filled_workspace: Workspace):
     ids = [p.prompt_id for p in read_records(filled_workspace.prompts / "prompts.parquet", Prompt)]
     with ThreadPoolExecutor(8) as pool:

@@ -123,6 +123,7 @@ def test_a_second_writer_is_refused_and_told_who_writes(run: Run, tmp_path: Path
     assert f"process {os.getpid()}" in message
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_made_is_told(run: Run, finished: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
@@ -191,6 +192,7 @@ def test_ctrl_c_says_how_to_continue(run: Run, finished: Path, monkeypatch: pyte
     assert run("status", finished, "--json").result["exit"] == 143
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_is_no_error() -> None:
     command = f"{sys.executable} -m opadpo recipe | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)

@@ -71,6 +71,7 @@ def test_show_tells_how_far_a_job_is_and_what_is_wrong(run: Run, folder: Path):
     assert not [row for row in rows if row.startswith("progress")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -60,6 +60,7 @@ def test_interpreters_that_are_missing_or_bare(run: Run, workspace: Workspace, s
         assert "name its interpreter as `python` of the target far" in told
 
 
+@pytest.mark.slow
 def test_a_small_disk_and_a_shell_that_greets(run: Run, workspace: Workspace, sshd: SshServer, tmp_path: Path):
     small, profile = tmp_path / "small", sshd.home / ".bashrc"
     small.mkdir()
@@ -82,6 +83,7 @@ def test_a_small_disk_and_a_shell_that_greets(run: Run, workspace: Workspace, ss
     assert "~/.bashrc" in shell["remedy"]
 
 
+@pytest.mark.slow
 def test_a_machine_that_cannot_be_reached_and_one_without_slurm(
     run: Run, workspace: Workspace, sshd: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

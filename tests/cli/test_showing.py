@@ -17,6 +17,7 @@ from opadpo.steps.status import status
 from opadpo.workspace import Workspace
 
 
+@pytest.mark.slow
 def test_status_is_a_table_with_reasons_and_the_next_command(run: Run, finished: Path) -> None:
     assert "Everything is there and up to date." in run("status", finished).out
     made_workspace.change(Workspace.open(finished), rollout__top_k=5)
@@ -59,6 +60,7 @@ def test_version(run: Run) -> None:
     assert run("--version").out == f"opadpo {__version__}\n"
 
 
+@pytest.mark.slow
 def test_every_command_has_help(run: Run) -> None:
     names = list(getattr(get_command(app), "commands", {}))
     assert {"report", "status"} <= set(names)
@@ -74,6 +76,7 @@ def test_help_of_a_step_lists_the_settings_that_it_reads(run: Run) -> None:
     assert "Sample among the k most probable tokens; 0 switches this off." in text
 
 
+@pytest.mark.slow
 def test_init_says_what_it_made_and_what_comes_next(run: Run, finished: Path, tmp_path: Path) -> None:
     ended = run("init", tmp_path / "w", "--from", finished, "--set", "train.opadpo.loss.beta=0.3")
     assert ended.status == 0

@@ -72,6 +72,7 @@ def test_objects_are_marked_where_they_stand_in_any_number_and_case():
 # -- records -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_record_shows_what_every_model_made_up_and_how_it_differs_from_the_base(comparing, workspace):
     prompt = prompts_of_set(workspace, "heldout")[1]
     record = comparing.record(prompt.prompt_id, asked(sort="prompted"))
@@ -90,6 +91,7 @@ def test_a_record_shows_what_every_model_made_up_and_how_it_differs_from_the_bas
             comparing.image(set_name, name)
 
 
+@pytest.mark.slow
 def test_order_filters_and_search_agree_with_the_records(comparing):
     everything = {row.prompt_id: row for row in comparing.page(asked(), limit=200).items}
     assert len(everything) == compared_workspace.COUNT
@@ -115,6 +117,7 @@ def test_order_filters_and_search_agree_with_the_records(comparing):
     assert comparing.page(asked(text="zebra")).total == 0
 
 
+@pytest.mark.slow
 def test_stepping_goes_through_the_list(comparing):
     filters = asked(only="improved")
     wanted = [row.prompt_id for row in comparing.page(filters, limit=200).items]
@@ -130,6 +133,7 @@ def test_stepping_goes_through_the_list(comparing):
     assert (outside.position, outside.previous, outside.next) == (None, None, None)
 
 
+@pytest.mark.slow
 def test_without_the_base_the_first_is_the_reference_and_one_model_stands_alone(comparing):
     page = comparing.page(Filters(set="heldout", model=["opadpo", "opa"]))
     assert (page.target, page.reference) == ("opa", "opadpo")
@@ -154,6 +158,7 @@ def test_figures_with_intervals_and_differences(comparing):
     assert found.differences["opadpo"]["chair_s"].value == pytest.approx(chair["opadpo"].value - 100)
 
 
+@pytest.mark.slow
 def test_captions_made_anew_are_read_and_no_old_figure_is_shown_with_them(comparing, workspace):
     assert comparing.overview("ada").sets[0].models[2].scored
     give_captions(workspace, "opadpo", lambda prompt: "Nothing at all.")
@@ -168,6 +173,7 @@ def test_captions_made_anew_are_read_and_no_old_figure_is_shown_with_them(compar
     assert comparing.metrics(asked()).metrics[1].values["opadpo"].value == 0
 
 
+@pytest.mark.slow
 def test_partial_captions_and_no_captions(comparing, workspace):
     prompts = prompts_of_set(workspace, "heldout")
     give_captions(workspace, "half", lambda prompt: "A cup.", prompts[:10])
@@ -181,6 +187,7 @@ def test_partial_captions_and_no_captions(comparing, workspace):
     assert (overview.sets, overview.command) == ([], f"opadpo caption {empty.shown} --model base")
 
 
+@pytest.mark.slow
 def test_benchmarks_of_objects_and_of_yes_no_questions(tmp_path, monkeypatch):
     files = small_benchmarks.make(tmp_path, monkeypatch)
     workspace = Workspace.create(tmp_path / "ws", preset_text("toy"), [f"evaluate.files={files}"])
@@ -204,6 +211,7 @@ def test_benchmarks_of_objects_and_of_yes_no_questions(tmp_path, monkeypatch):
     assert [(one.label, one.predicted) for one in answers] == [("yes", "yes")] * 3
 
 
+@pytest.mark.slow
 def test_what_a_judge_thinks_stands_beside_the_answer(comparing, workspace):
     """The toy benchmark's files with items as those of MMHal-Bench and LLaVA-Bench are."""
     for model, judged in (("base", {"rating": 1}), ("opadpo", {"scores": [9.0, 4.5]})):
@@ -222,6 +230,7 @@ def test_what_a_judge_thinks_stands_beside_the_answer(comparing, workspace):
 # -- votes ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sides_and_order_are_each_voters_own_and_stay(comparing):
     def way(voter):
         seen, here = [], comparing.ballot(voter, PAIR, None)
@@ -239,6 +248,7 @@ def test_sides_and_order_are_each_voters_own_and_stay(comparing):
     assert comparing.ballot("ada", PairAsked(set="heldout", first="opadpo", second="base"), None).left == ada[0][1]
 
 
+@pytest.mark.slow
 def test_votes_count_for_the_model_behind_the_side(comparing, workspace):
     ballot = comparing.ballot("ada", PAIR, None)
     assert ballot.vote is None
@@ -273,6 +283,7 @@ def test_votes_count_for_the_model_behind_the_side(comparing, workspace):
     assert comparing.ballot("ada", PAIR, None).voted == 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_voted_on(comparing):
     with pytest.raises(UserError, match="two models"):
         comparing.ballot("ada", PairAsked(set="heldout", first="opa", second="opa"), None)

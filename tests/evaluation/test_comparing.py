@@ -77,6 +77,7 @@ def test_a_model_does_not_differ_from_itself(said: str) -> None:
         assert (difference.value, difference.low, difference.high, difference.p_value) == (0, 0, 0, 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.lists(st.tuples(st.sampled_from("YyNn-"), st.sampled_from("YyNn-")), min_size=1, max_size=30))
 def test_the_other_way_round_is_the_negative(pairs: list[tuple[str, str]]) -> None:

@@ -132,6 +132,7 @@ def test_a_sentence_with_brackets_of_its_own_keeps_them() -> None:
     assert reading.problems == []
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

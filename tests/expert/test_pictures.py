@@ -151,6 +151,7 @@ def test_an_unusable_image_is_a_failed_row_that_names_the_reason(server: ChatSer
     assert isinstance(revise(server, tmp_path, encoded(halves(), "PNG"), "mended.png"), Revision)
 
 
+@pytest.mark.slow
 def test_servers_read_the_request_as_the_sdk_types_it(server: ChatServer, tmp_path: Path) -> None:
     from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
     from pydantic import TypeAdapter

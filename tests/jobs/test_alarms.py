@@ -38,6 +38,7 @@ def test_ordinary_training_is_quiet(seed, noise, chosen):
     assert told(training(seed, noise=noise, chosen=chosen)) == []
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10**6), st.integers(30, 200))
 def test_rewards_that_fall_together_are_told_once_with_a_stronger_anchor(seed, turn):
@@ -52,6 +53,7 @@ def test_rewards_that_fall_together_are_told_once_with_a_stronger_anchor(seed, t
     assert told(lines, falling_steps=0) == []
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10**6), st.integers(20, 250))
 def test_a_loss_that_explodes_is_told_and_a_spike_is_not(seed, turn):

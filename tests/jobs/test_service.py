@@ -60,6 +60,7 @@ def test_every_problem_is_told_at_once_each_with_its_field(workspace: Workspace)
     assert Jobs(workspace).list() == []
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there_is_refused_unless_nothing_runs_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # As on a machine with two GPUs, of which this process may use one.
     monkeypatch.setattr("opadpo.jobs.devices._gpus_there", lambda: (0, 1))
@@ -79,6 +80,7 @@ def test_a_gpu_that_is_not_there_is_refused_unless_nothing_runs_on_it(tmp_path: 
     )
 
 
+@pytest.mark.slow
 def test_every_gpu_of_a_job_gets_a_process_unless_something_else_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -125,6 +127,7 @@ def test_a_pipeline_is_every_step_in_order_under_the_chosen_name(workspace: Work
     ]
 
 
+@pytest.mark.slow
 def test_what_people_work_on_is_not_made_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(targets_of_jobs.KINDS, "ssh", "local:LocalTarget")  # nothing is asked of the machine here
     targets = "jobs.targets={node: {kind: ssh, host: node}, shared: {kind: ssh, host: node, shared: true}}"
@@ -163,6 +166,7 @@ def test_hostile_text_reaches_the_command_as_it_is(workspace: Workspace):
     assert request.title == "a [31m'quoted'"
 
 
+@pytest.mark.slow
 def test_two_jobs_do_not_write_the_same_artefact(workspace: Workspace):
     jobs = Jobs(workspace)
     job, folder = made_job(workspace, "import time; time.sleep(300)", title="slow one", writes=["prompts"])
@@ -178,6 +182,7 @@ def test_two_jobs_do_not_write_the_same_artefact(workspace: Workspace):
     assert len(jobs.list()) == 1
 
 
+@pytest.mark.slow
 def test_a_submitted_step_runs_with_the_recipe_of_its_submission(workspace: Workspace):
     jobs = Jobs(workspace)
     job = jobs.submit(JobRequest(step="evaluate", overrides=["seed=5"], title="t"), by="a\nb")

@@ -34,6 +34,8 @@ from opadpo.records import Usage
 from opadpo.steps import arriving
 from opadpo.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 QUIET = SilentProgress()
 TRAINS = """
 import json, pathlib, shutil, sys, time

@@ -57,6 +57,7 @@ def server(monkeypatch):
         thread.join()
 
 
+@pytest.mark.slow
 def test_the_end_is_posted(job, server):
     warnings = []
     webhook.tell_end(job, warnings.append)

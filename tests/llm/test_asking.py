@@ -48,6 +48,7 @@ def test_what_was_answered_is_not_asked_again(server: ChatServer, tmp_path: Path
     assert server.asked == {"a": 1, "b": 1, "c": 1, "d": 1}
 
 
+@pytest.mark.slow
 def test_an_answer_is_on_disk_before_anyone_sees_it(server: ChatServer, tmp_path: Path) -> None:
     path = tmp_path / "r.db"
 
@@ -68,6 +69,7 @@ def test_an_answer_is_on_disk_before_anyone_sees_it(server: ChatServer, tmp_path
     asyncio.run(work())
 
 
+@pytest.mark.slow
 def test_failures_are_asked_again_only_on_demand_and_once_a_run(server: ChatServer, tmp_path: Path) -> None:
     path = tmp_path / "r.db"
     server.behave = lambda *_: servers.error(500)

@@ -67,6 +67,7 @@ def test_answers_come_back_in_any_order_and_find_their_requests(server: ChatServ
     assert any("completed, 11 of 11 done" in message for message in progress.messages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "batches"), [({"max_requests": 4}, 3), ({"max_megabytes": 0.0008}, 4)])
 def test_files_stay_within_the_limits_of_the_provider(
     server: ChatServer, tmp_path: Path, limit: dict[str, Any], batches: int
@@ -77,12 +78,14 @@ def test_files_stay_within_the_limits_of_the_provider(
     assert len(server.batches.batches) == batches
 
 
+@pytest.mark.slow
 def test_what_an_answer_leads_to_asking_goes_into_a_second_batch(server: ChatServer, tmp_path: Path) -> None:
     server.behave = lambda _, body: "fine" if "really" in user_text(body) else "again, please"
     assert set(texts_of(in_batches(server, tmp_path)).values()) == {"fine"}
     assert [len(server.batches.batches), len(server.batches.lines)] == [2, 22]
 
 
+@pytest.mark.slow
 def test_it_costs_half(server: ChatServer, tmp_path: Path) -> None:
     progress = SilentProgress()
     in_batches(server, tmp_path, how={"progress": progress}, prices=PRICES, ask_above_usd=100)
@@ -91,6 +94,7 @@ def test_it_costs_half(server: ChatServer, tmp_path: Path) -> None:
         assert store.spent().cost_usd == pytest.approx(0.11 + 11 * 0.055)
 
 
+@pytest.mark.slow
 def test_the_budget_holds_for_batches(server: ChatServer, tmp_path: Path) -> None:
     with pytest.raises(BudgetReached):
         in_batches(server, tmp_path, prices=PRICES, max_cost_usd=0.5)
@@ -100,6 +104,7 @@ def test_the_budget_holds_for_batches(server: ChatServer, tmp_path: Path) -> Non
     everything_answered(server, tmp_path, in_batches(server, tmp_path, prices=PRICES, max_cost_usd=5))
 
 
+@pytest.mark.slow
 def test_lines_that_fail_are_failures_with_their_reasons(server: ChatServer, tmp_path: Path) -> None:
     def moody(_server: ChatServer, body: dict[str, Any]) -> Any:
         said = user_text(body)
@@ -120,6 +125,7 @@ def test_lines_that_fail_are_failures_with_their_reasons(server: ChatServer, tmp
     assert len(server.batches.lines) == 11 + 2
 
 
+@pytest.mark.slow
 def test_lines_that_fail_in_passing_are_handed_in_again(server: ChatServer, tmp_path: Path) -> None:
     asked: Counter[str] = Counter()
 
@@ -140,6 +146,7 @@ def test_lines_that_fail_in_passing_are_handed_in_again(server: ChatServer, tmp_
     assert answer.usage.requests == 2
 
 
+@pytest.mark.slow
 def test_what_waits_is_collected_although_it_has_failed_before(server: ChatServer, tmp_path: Path) -> None:
     server.behave = lambda *_: servers.error(500)
     in_batches(server, tmp_path)
@@ -157,6 +164,7 @@ def test_what_waits_is_collected_although_it_has_failed_before(server: ChatServe
     assert texts_of(in_batches(server, tmp_path)) == {text: text.upper() for text in TEXTS}
 
 
+@pytest.mark.slow
 def test_several_servers_get_files_in_turn_and_one_without_batches_is_left_out(
     server: ChatServer, tmp_path: Path
 ) -> None:
@@ -198,6 +206,7 @@ def test_a_server_that_is_not_in_the_recipe_any_more_is_named(server: ChatServer
     assert server.paths == []
 
 
+@pytest.mark.slow
 def test_a_provider_that_is_out_of_order_for_a_while_is_waited_for(
     server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +222,7 @@ def test_a_provider_that_is_out_of_order_for_a_while_is_waited_for(
     everything_answered(server, tmp_path, in_batches(server, tmp_path))
 
 
+@pytest.mark.slow
 def test_an_expired_batch_keeps_what_was_answered_and_the_rest_is_handed_in_again(
     server: ChatServer, tmp_path: Path
 ) -> None:
@@ -221,6 +231,7 @@ def test_an_expired_batch_keeps_what_was_answered_and_the_rest_is_handed_in_agai
     assert len(server.batches.batches) == 2
 
 
+@pytest.mark.slow
 def test_a_cancelled_batch_keeps_what_was_answered_and_stops(server: ChatServer, tmp_path: Path) -> None:
     server.batches.endings = ["cancelled"]
     with pytest.raises(StepFailed, match=r"(?s)was cancelled.*6 requests without"):
@@ -231,6 +242,7 @@ def test_a_cancelled_batch_keeps_what_was_answered_and_stops(server: ChatServer,
     assert server.asked.total() == 7
 
 
+@pytest.mark.slow
 def test_a_batch_that_fails_says_why(server: ChatServer, tmp_path: Path) -> None:
     server.batches.endings = ["failed"]
     with pytest.raises(EndpointError, match=r"(?s)refused a batch.*the model takes no batches"):
@@ -238,6 +250,7 @@ def test_a_batch_that_fails_says_why(server: ChatServer, tmp_path: Path) -> None
     everything_answered(server, tmp_path, in_batches(server, tmp_path))
 
 
+@pytest.mark.slow
 def test_too_much_waiting_at_once_waits_for_its_turn(server: ChatServer, tmp_path: Path) -> None:
     server.batches.endings = ["completed", "token_limit"]
     server.batches.polls = 3
@@ -245,6 +258,7 @@ def test_too_much_waiting_at_once_waits_for_its_turn(server: ChatServer, tmp_pat
     assert [batch["status"] for batch in server.batches.batches.values()] == ["completed", "failed", "completed"]
 
 
+@pytest.mark.slow
 def test_a_server_without_batches_is_one_clear_message(server: ChatServer, tmp_path: Path) -> None:
     def without(request: Request, _answered: bool) -> None:
         request.scope["path"] = request.scope["path"].replace("/files", "/nothing")
@@ -254,6 +268,7 @@ def test_a_server_without_batches_is_one_clear_message(server: ChatServer, tmp_p
         in_batches(server, tmp_path)
 
 
+@pytest.mark.slow
 def test_settings_that_the_model_does_not_know_are_learnt_before_the_batch(server: ChatServer, tmp_path: Path) -> None:
     def strict(_server: ChatServer, body: dict[str, Any]) -> Any:
         if "max_tokens" in body:
@@ -311,6 +326,7 @@ def test_while_requests_are_with_the_service_they_are_not_asked_one_by_one(serve
     assert server.paths == []
 
 
+@pytest.mark.slow
 def test_a_part_whose_file_is_gone_is_made_again(server: ChatServer, tmp_path: Path) -> None:
     with RequestStore.open(tmp_path / "r.db") as store:
         BatchLedger(store).add("0" * 32, server.url, ["k"], 0.0)

@@ -94,6 +94,7 @@ def escaped(reply: dict[str, Any], status: int = 200) -> Response:
     return Response(json.dumps(reply), status, media_type="application/json")
 
 
+@pytest.mark.slow
 def test_an_answer_that_no_file_takes_as_it_is_can_be_kept(server: ChatServer, tmp_path: Path) -> None:
     message = {"role": "assistant", "content": "half \ud83d, whole \U0001f600, NUL \0, ü"}
     usage = {"prompt_tokens": 10**30, "completion_tokens": 7, "total_tokens": 7}
@@ -122,6 +123,7 @@ def test_where_nothing_is_ever_answered_asking_stops(server: ChatServer, answere
     assert len(server.bodies) == 32
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_a_failure_after_the_time_out(server: ChatServer) -> None:
     async def hang(*_: Any) -> str:
         await asyncio.sleep(3)
@@ -132,6 +134,7 @@ def test_a_server_that_hangs_is_a_failure_after_the_time_out(server: ChatServer)
     assert (failure.kind, failure.retryable, failure.reason) == ("timeout", True, "no reply within 0.3 s")
 
 
+@pytest.mark.slow
 def test_passing_errors_are_tried_again_and_every_attempt_is_counted(server: ChatServer) -> None:
     replies = iter([servers.error(429, headers={"retry-after-ms": "10"}), servers.error(500), "fine"])
     server.behave = lambda *_: next(replies)
@@ -140,6 +143,7 @@ def test_passing_errors_are_tried_again_and_every_attempt_is_counted(server: Cha
     assert answer.usage.requests == len(server.bodies) == 3
 
 
+@pytest.mark.slow
 def test_settings_that_a_server_does_not_know_are_left_out_from_then_on(server: ChatServer) -> None:
     def strict(_server: ChatServer, body: dict[str, Any]) -> Any:
         for name in ("response_format", "max_tokens", "temperature"):
@@ -154,6 +158,7 @@ def test_settings_that_a_server_does_not_know_are_left_out_from_then_on(server: 
     assert server.bodies[-1]["max_completion_tokens"] == 4096
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("behave", "words"),
     [
@@ -176,6 +181,7 @@ def test_what_no_request_can_survive_stops_at_once_and_never_shows_the_key(
     assert server.keys == {"Bearer sk-secret"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "http://no-such-host.invalid/v1"])
 def test_an_address_where_nobody_answers_is_an_error_before_anything_is_asked(url: str) -> None:
     with pytest.raises(EndpointError, match=r"(?s)cannot be reached.*base_url"):
@@ -199,6 +205,7 @@ def test_an_address_that_is_no_url_is_an_error(url: str) -> None:
         ask(url)
 
 
+@pytest.mark.slow
 def test_a_missing_key_is_an_error_before_any_call(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEST_KEY", raising=False)
     with pytest.raises(EndpointError, match=r"(?s)TEST_KEY is not set.*export TEST_KEY"):
@@ -251,6 +258,7 @@ def test_a_large_image_is_scaled_down(tmp_path: Path, max_side: int, expected: t
         assert (image.format, image.size) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"0" * 50])
 def test_an_image_that_is_missing_or_broken_is_a_failure_and_no_request(
     tmp_path: Path, server: ChatServer, content: bytes | None

@@ -13,6 +13,7 @@ from opadpo.llm.tokens import IMAGE_RULES, Patches, Tiles, image_tokens, text_to
 from opadpo.recipe.endpoints import PriceSection
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "size", "low", "tokens"),
     [

@@ -66,6 +66,7 @@ def test_azure_with_a_version_asks_the_deployment(server: ChatServer) -> None:
     assert server.bodies[0]["model"] == "my-deployment"
 
 
+@pytest.mark.slow
 def test_azure_without_a_version_takes_its_newer_form(server: ChatServer) -> None:
     ask(azure(server))
     assert server.paths == ["GET /openai/v1/models", "POST /openai/v1/chat/completions"]
@@ -94,6 +95,7 @@ def identity(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [None, "2024-10-21"])
 def test_azure_with_entra_signs_in_and_keeps_the_token(
     server: ChatServer, identity: ChatServer, version: str | None
@@ -104,6 +106,7 @@ def test_azure_with_entra_signs_in_and_keeps_the_token(
     assert identity.asked["token"] == 1
 
 
+@pytest.mark.slow
 def test_an_entra_token_in_an_error_is_not_shown(server: ChatServer, identity: ChatServer) -> None:
     server.behave = lambda *_: servers.error(400, None, "bad request by Bearer entra-token-1")
     (failure,) = ask(azure(server, entra=True))
@@ -221,6 +224,7 @@ def test_a_key_in_the_place_of_its_variable_is_refused_and_not_shown(key: str, n
 # -- pauses ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("header", "least"),
     [
@@ -261,6 +265,7 @@ def test_a_pause_that_is_too_long_stops_with_the_time(server: ChatServer) -> Non
 # -- sending ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_image_is_encoded_once_however_often_it_is_sent(
     server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +305,7 @@ def test_a_stored_image_that_has_changed_is_checked_again(tmp_path: Path) -> Non
         changed.data_uri()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["torn JSON", "HTML with 200", "reset", "500", "503", "429", "429 until a date"])
 def test_what_passes_is_tried_again_and_every_request_is_counted(server: ChatServer, name: str) -> None:
     replies = iter([faults.FAULTS[name], lambda _body: "fine"])

@@ -87,6 +87,7 @@ def test_it_ends_with_its_starter_even_if_that_is_killed(tmp_path: Path) -> None
     assert gone(pids.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "words"),
     [

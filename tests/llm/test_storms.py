@@ -19,6 +19,7 @@ from opadpo.llm.store import RequestStore
 TEXTS = [f"question {number}" for number in range(120)]
 
 
+@pytest.mark.slow
 def test_when_everything_goes_wrong_now_and_then_every_row_ends_and_few_are_asked_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def server(monkeypatch: pytest.MonkeyPatch):
         yield running
 
 
+@pytest.mark.slow
 def test_an_interruption_beside_a_running_loop_ends_the_asking(server: ChatServer, tmp_path: Path) -> None:
     """As in a notebook, whose cells run in the kernel's loop."""
     ended = threading.Event()
@@ -57,6 +58,7 @@ def test_an_interruption_beside_a_running_loop_ends_the_asking(server: ChatServe
     assert server.asked.total() <= len(TEXTS) + 2, "asked again is only what was on its way"
 
 
+@pytest.mark.slow
 def test_any_step_gets_answers_and_asks_back(server: ChatServer, tmp_path: Path) -> None:
     server.behave = lambda _, body: "fine" if "really" in user_text(body) else "again, please"
     results = ask_all(section(server.url), tmp_path / "r.db", TEXTS)
@@ -68,6 +70,7 @@ def test_any_step_gets_answers_and_asks_back(server: ChatServer, tmp_path: Path)
     assert server.wrong == []
 
 
+@pytest.mark.slow
 def test_the_price_is_told_before_the_first_call_and_the_true_one_is_kept(server: ChatServer, tmp_path: Path) -> None:
     progress = SilentProgress()
     ask_all(section(server.url, **PAID, ask_above_usd=100), tmp_path / "r.db", TEXTS, progress=progress)
@@ -77,6 +80,7 @@ def test_the_price_is_told_before_the_first_call_and_the_true_one_is_kept(server
         assert store.spent().cost_usd == pytest.approx(40 * 0.11)
 
 
+@pytest.mark.slow
 def test_above_the_set_amount_somebody_has_to_agree(server: ChatServer, tmp_path: Path) -> None:
     dear = section(server.url, **PAID, ask_above_usd=1)
     with pytest.raises(CostRefused, match=r"(?s)40 requests.*--yes"):
@@ -92,6 +96,7 @@ def test_above_the_set_amount_somebody_has_to_agree(server: ChatServer, tmp_path
     ask_all(dear, tmp_path / "r.db", TEXTS)
 
 
+@pytest.mark.slow
 def test_a_paid_model_without_a_price_is_asked_about_too(server: ChatServer, tmp_path: Path) -> None:
     unpriced = section(server.url, **{**PAID, "prices": {}})
     with pytest.raises(CostRefused, match=r"(?s)no price.*prices: {m: {.*--yes"):
@@ -124,6 +129,7 @@ def test_the_budget_is_never_exceeded_and_a_larger_one_goes_on(
     assert server.asked.total() == 40
 
 
+@pytest.mark.slow
 def test_a_budget_holds_where_the_server_does_not_tell_what_it_used(server: ChatServer, tmp_path: Path) -> None:
     def silent(*_: Any) -> Response:
         reply = json.loads(bytes(servers.completion("fine").body))
@@ -146,6 +152,7 @@ def test_a_budget_without_a_price_is_refused_before_any_call(server: ChatServer,
     assert server.paths == []
 
 
+@pytest.mark.slow
 def test_a_hard_stop_loses_nothing(server: ChatServer, tmp_path: Path) -> None:
     def poor(running: ChatServer, body: dict[str, Any]) -> Any:
         if running.asked.total() > 25:
@@ -165,6 +172,7 @@ def test_a_hard_stop_loses_nothing(server: ChatServer, tmp_path: Path) -> None:
     assert server.asked.total() == 15
 
 
+@pytest.mark.slow
 def test_several_servers_share_the_work_by_their_room_and_one_that_dies_is_left_out(
     server: ChatServer, tmp_path: Path
 ) -> None:
@@ -187,12 +195,14 @@ def test_several_servers_share_the_work_by_their_room_and_one_that_dies_is_left_
     assert "sk-secret" not in progress.warnings[0]
 
 
+@pytest.mark.slow
 def test_a_server_that_was_never_there_does_not_stop_the_others(server: ChatServer, tmp_path: Path) -> None:
     more = [EndpointSection(base_url=server.url, model="m", api_key_required=False)]
     results = ask_all(section("http://127.0.0.1:9/v1", more_endpoints=more), tmp_path / "r.db", TEXTS[:5])
     assert all(isinstance(outcome, Answer) for outcome in results.values())
 
 
+@pytest.mark.slow
 def test_requests_of_a_minute_are_counted(server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opadpo.llm.limits._MINUTE", 0.5)
     settings = section(server.url, endpoint={"requests_per_minute": 10})
@@ -201,6 +211,7 @@ def test_requests_of_a_minute_are_counted(server: ChatServer, tmp_path: Path, mo
     assert time.monotonic() - started >= 1.0
 
 
+@pytest.mark.slow
 def test_what_fails_alone_is_a_result_with_its_reason(server: ChatServer, tmp_path: Path) -> None:
     server.behave = lambda _, body: servers.error(500) if user_text(body).endswith("7") else "ok"
     results = ask_all(section(server.url), tmp_path / "r.db", TEXTS)

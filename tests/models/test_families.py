@@ -102,6 +102,7 @@ def test_a_question_is_plain_text_and_whole(loaded: Loaded):
     assert prompt.text_tokens == len(ids) - 1 > 1600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_image_tokens_are_the_model_s_features(loaded: Loaded, size: tuple[int, int]):
     processing, model = loaded.processing, loaded.model
@@ -132,6 +133,7 @@ def library_s_count(processing: Processing, inputs: dict[str, Tensor], size: tup
     return library._get_number_of_features(size[1], size[0], tiny_models.SIDE, tiny_models.SIDE)
 
 
+@pytest.mark.slow
 def test_every_key_of_the_image_processor_counts(loaded: Loaded):
     """They are passed on, the forward pass takes them, and pixels anywhere in the image change the answer."""
     processing, model = loaded.processing, loaded.model
@@ -155,6 +157,7 @@ def test_every_key_of_the_image_processor_counts(loaded: Loaded):
                 assert (response_logps(model, less) - base).abs().max() > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_rows_of_a_batch_are_scored_as_alone(loaded: Loaded, side: str):
     prompts, responses = loaded.prompts(), [[20, 30, 40, 50], [11], [99, 98, 97, 96, 95, 94, 93]]
@@ -165,6 +168,7 @@ def test_rows_of_a_batch_are_scored_as_alone(loaded: Loaded, side: str):
             torch.testing.assert_close(together[row, : len(response)], alone, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_collator_gives_the_model_all_it_takes(loaded: Loaded, tmp_path: Path):
     """Two visits, clean and masked; the clean rows score as the same sequences alone."""
     examples = []

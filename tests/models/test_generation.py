@@ -55,6 +55,7 @@ def test_greedy_is_the_library_s_greedy(loaded, rows):
     assert len({tuple(response.token_ids) for response in got}) > 1
 
 
+@pytest.mark.slow
 def test_a_row_s_sample_does_not_depend_on_its_batch(loaded, rows):
     model, processing = loaded
     together = generate(model, processing, rows, RANDOM)
@@ -104,6 +105,7 @@ def test_samples_follow_the_model_s_distribution(loaded, rows):
     assert chi_squared < 20.5  # exceeded by a right sampler once in a thousand seeds (5 degrees of freedom)
 
 
+@pytest.mark.slow
 @given(
     data=st.data(),
     temperature=st.floats(0.2, 3),

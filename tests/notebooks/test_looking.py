@@ -27,6 +27,7 @@ Make = Callable[..., Workspace]
 PNG = b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_made_first_and_told_and_nothing_twice(made: Make) -> None:
     workspace, progress = made(), SilentProgress()
     with pytest.raises(UserError, match=r"no such step[\s\S]*cook"):

@@ -51,6 +51,7 @@ def test_messages_arrive_in_order_and_items_once(channels):
     assert member.ended() == 2
 
 
+@pytest.mark.slow
 def test_a_message_too_large_for_the_store_is_refused(channels):
     with pytest.raises(StepFailed, match="too large"):
         channels[1].tell(answer=os.urandom(9_000_000).hex())

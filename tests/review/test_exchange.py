@@ -72,6 +72,7 @@ def test_everything_comes_back_from_a_file_into_either_kind_of_store(
         assert list(lines(other)) == list(lines(store))
 
 
+@pytest.mark.slow
 def test_a_store_moves_into_another(opener: Callable[[], ReviewStore], other: ReviewStore) -> None:
     with opener() as store, other:
         fill(store)

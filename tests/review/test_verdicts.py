@@ -118,6 +118,7 @@ def test_alpha_is_one_only_where_all_agree(units):
         assert alpha <= 1 + 1e-9
 
 
+@pytest.mark.slow
 def test_agreement_is_of_those_who_did_not_see_each_other(store):
     assert agreement(store) is None
     ann = made("ann", WORSE, EXPERT)

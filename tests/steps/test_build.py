@@ -95,6 +95,7 @@ def test_spans_of_deleted_and_added_sentences():
     assert [s.score_weight for s in weight_spans(response, sentences, section)[0]] == [0.25, 9.0, 0.5]
 
 
+@pytest.mark.slow
 def test_every_row_that_is_left_out_has_its_reason(workspace):
     rollouts = read_records(workspace.rollouts, Rollout)
     append(workspace, rollouts[0], author_kind="human", status="rejected", note="blurred")
@@ -133,6 +134,7 @@ def test_every_row_that_is_left_out_has_its_reason(workspace):
     assert result.counts["opa/human_verified"] == 1
 
 
+@pytest.mark.slow
 def test_a_text_that_its_sentences_do_not_make_is_left_out(tmp_path, base):
     workspace = trainable_workspace.make(tmp_path / "ws", base, examples=2)
     rollout = read_records(workspace.rollouts, Rollout)[0]
@@ -156,6 +158,7 @@ def test_human_only_takes_nothing_that_nobody_has_verified(tmp_path, base):
     assert [row.rollout_id for row in examples(workspace, "opadpo")] == [rollouts[1].rollout_id]
 
 
+@pytest.mark.slow
 def test_what_several_people_decided(tmp_path, base):
     workspace = trainable_workspace.make(tmp_path / "ws", base, examples=5)
     rollouts = read_records(workspace.rollouts, Rollout)
@@ -194,6 +197,7 @@ def test_what_several_people_decided(tmp_path, base):
     assert build(by_ann, progress=SilentProgress()).counts["opa/rows"] == 4
 
 
+@pytest.mark.slow
 def test_a_review_and_taking_it_back_make_the_data_sets_again(workspace):
     rollout = read_records(workspace.rollouts, Rollout)[0]
     before = [row.revision_id for row in examples_after_build(workspace)]
@@ -210,6 +214,7 @@ def examples_after_build(workspace):
     return examples(workspace, "opadpo")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("filters", "reasons"),
     [
@@ -231,6 +236,7 @@ def test_the_filters_that_the_recipe_names_drop_degenerate_responses(tmp_path, b
     assert len(examples(workspace, "opa")) == 3 - len(reasons)
 
 
+@pytest.mark.slow
 def test_a_missing_reference_matters_only_where_it_is_used(tmp_path, base):
     from opadpo.records import Prompt
     from opadpo.steps import plans

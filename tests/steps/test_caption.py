@@ -40,6 +40,7 @@ def captioned(workspace):
     return workspace, result
 
 
+@pytest.mark.slow
 def test_each_model_has_captions_of_the_heldout_prompts(captioned):
     workspace, result = captioned
     assert result.status == "done"
@@ -61,6 +62,7 @@ def test_each_model_has_captions_of_the_heldout_prompts(captioned):
     assert sorted(p.name for p in folder.iterdir()) == [".heldout.parquet.manifest.json", "heldout.parquet"]
 
 
+@pytest.mark.slow
 def test_a_model_s_captions_do_not_depend_on_those_before_it(captioned, tiny_llava_folder):
     """Adapters leave no trace on the shared base."""
     workspace, _ = captioned
@@ -90,6 +92,7 @@ def test_a_second_run_does_nothing(captioned, monkeypatch):
     assert result.counts["captions"] == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shard_rows", "batches"), [(2, [2, 2, 2, 2]), (512, [4, 2, 2])])
 def test_stopped_in_the_middle_goes_on(shard_rows, batches, captioned, tiny_llava_folder, tmp_path, monkeypatch):
     from opadpo.steps import caption as module
@@ -125,6 +128,7 @@ def test_a_new_adapter_of_the_same_name_is_captioned_anew(tiny_llava_folder, tmp
     assert [row.response for row in rows_of(workspace, "mine")] != [row.response for row in before]
 
 
+@pytest.mark.slow
 def test_sampled_captions_follow_the_seed(tiny_llava_folder, tmp_path):
     workspace = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder, caption={"temperature": 1.0})
     run(workspace, ["base"])
@@ -142,6 +146,7 @@ def test_a_subset_can_be_captioned(captioned):
     assert {row.prompt_set for row in rows} == {"train-1"}
 
 
+@pytest.mark.slow
 def test_a_benchmark_s_set_is_made_and_captioned_with_its_own_images(tiny_llava_folder, tmp_path, monkeypatch):
     files = small_benchmarks.make(tmp_path / "published", monkeypatch)
     workspace = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder, evaluate={"files": files})

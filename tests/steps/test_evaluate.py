@@ -74,6 +74,7 @@ def test_file_and_provenance(workspace):
     assert not workspace.evaluation("base", "toy").exists()
 
 
+@pytest.mark.slow
 def test_only_changed_captions_are_scored_again(workspace):
     run(workspace)
     stamp = workspace.evaluation("base", "toy").stat().st_mtime_ns

@@ -32,6 +32,7 @@ def test_a_preset_keeps_its_comments_and_overrides_are_written_out(tmp_path: Pat
     assert Workspace.open(tmp_path / "deep" / "set").recipe.seed == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/proc/x", "/proc/x/y"])
 def test_a_path_that_cannot_be_made_is_one_message(old: Path, path: str) -> None:
     for source in (None, old):
@@ -64,6 +65,7 @@ def test_the_same_recipe_takes_everything_over(old: Path, tmp_path: Path) -> Non
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_only_what_the_new_recipe_leaves_valid_is_taken(old: Path, tmp_path: Path) -> None:
     (old / "runs" / "opa" / "checkpoint-8").mkdir(parents=True)
     (old / "runs" / "opa" / "metrics.jsonl").write_text("{}\n")
@@ -85,6 +87,7 @@ def test_another_expert_takes_no_revisions(old: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "new" / "reviews.db").exists()
 
 
+@pytest.mark.slow
 def test_reviews_are_copied_so_that_the_two_go_their_own_ways(old: Path, tmp_path: Path) -> None:
     init(tmp_path / "new", None, source=old, progress=SilentProgress())
     made_workspace.review(Workspace.open(tmp_path / "new"), "r-9", "human")

@@ -113,6 +113,7 @@ def test_figures_by_a_judge(workspace, server):
     assert "image_url" not in json.dumps(server.bodies), "the judge is told, not shown"
 
 
+@pytest.mark.slow
 def test_scores_beside_a_reference(workspace, server):
     server.behave = lambda _, body: (
         "8 6\nwell" if "a dog" in user_text(body).rpartition("Assistant 2]\n")[0] else "10 1"
@@ -126,6 +127,7 @@ def test_scores_beside_a_reference(workspace, server):
     assert "tradeoff" not in page
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_twice(workspace, server):
     run(workspace, "mmhal")
     asked = server.asked.total()
@@ -135,6 +137,7 @@ def test_nothing_is_asked_twice(workspace, server):
     assert server.asked.total() == asked
 
 
+@pytest.mark.slow
 def test_what_the_judge_does_not_say_is_in_no_figure(workspace, server):
     def moody(_, body):
         text = user_text(body)
@@ -161,6 +164,7 @@ def test_what_the_judge_does_not_say_is_in_no_figure(workspace, server):
     assert (found.provenance.n, found.provenance.failed) == (4, 0)
 
 
+@pytest.mark.slow
 def test_no_judgement_at_all_makes_no_figure(workspace, server):
     server.behave = lambda *_: "No."
     with pytest.raises(
@@ -170,6 +174,7 @@ def test_no_judgement_at_all_makes_no_figure(workspace, server):
     assert not workspace.evaluation("base", "mmhal").exists()
 
 
+@pytest.mark.slow
 def test_two_judges_make_no_figure(workspace, server):
     def either(_, body):
         answer = json.loads(bytes(completion(rate(server, body)).body))
@@ -180,6 +185,7 @@ def test_two_judges_make_no_figure(workspace, server):
         run(workspace, "mmhal", models=["base"])
 
 
+@pytest.mark.slow
 def test_models_that_two_judges_have_judged_are_told_but_not_compared(workspace, server):
     """A server's alias moves on to another version while a project goes on."""
     version = "judge-1"
@@ -200,6 +206,7 @@ def test_models_that_two_judges_have_judged_are_told_but_not_compared(workspace,
     assert "MMHal-Bench" in (workspace.root / "report" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_judge_costs_what_somebody_agreed_to(workspace, server, tiny_llava_folder):
     values = workspace.recipe.evaluate.model_dump(mode="json", exclude_defaults=True)
     values["judge"] |= {"prices": {"judge": {"input": 1e6, "output": 1e6}}, "ask_above_usd": 1}
@@ -211,6 +218,7 @@ def test_a_judge_costs_what_somebody_agreed_to(workspace, server, tiny_llava_fol
     assert server.asked.total() == 4
 
 
+@pytest.mark.slow
 def test_a_second_run_does_not_ask_the_judge_at_the_same_time(workspace, server):
     refused = []
 
@@ -229,6 +237,7 @@ def test_a_second_run_does_not_ask_the_judge_at_the_same_time(workspace, server)
     assert server.asked.total() == 4, "each answer is judged once"
 
 
+@pytest.mark.slow
 def test_a_judge_that_is_not_there(workspace, tiny_llava_folder):
     values = workspace.recipe.evaluate.model_dump(mode="json", exclude_defaults=True)
     values["judge"]["endpoint"]["base_url"] = "http://127.0.0.1:9/v1"

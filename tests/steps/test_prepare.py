@@ -127,6 +127,7 @@ def test_run_again_it_does_nothing(new_workspace, rlaifv) -> None:
     assert before == {p: p.stat().st_mtime_ns for p in workspace.root.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_the_result_depends_on_data_and_seed_and_not_on_files_and_order(new_workspace, rlaifv, tmp_path) -> None:
     rows = rlaifv_rows(100)
     parts = tmp_path / "parts"
@@ -209,6 +210,7 @@ def test_images_of_every_kind_are_stored_as_browsers_and_models_read_them(new_wo
         assert blue < 100 or red == blue
 
 
+@pytest.mark.slow
 def test_a_row_with_a_broken_image_is_replaced_by_one_of_the_same_origin(new_workspace, tmp_path, rlaifv) -> None:
     sound = new_workspace(rlaifv)
     run(sound)
@@ -529,6 +531,7 @@ def test_a_disk_that_is_plainly_too_small_is_refused_before_writing(new_workspac
     assert not list((workspace.root / ".staging").glob("*/images/*/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("mount") is None, reason="needs the program mount")
 def test_a_disk_that_fills_up_gives_one_message_and_the_run_can_go_on(new_workspace, tmp_path, small_disk) -> None:
     rows = rlaifv_rows(60)

@@ -120,6 +120,7 @@ def test_the_toy_expert_takes_out_what_is_not_in_the_picture(tmp_path: Path) -> 
     assert run(workspace).status == "up_to_date"
 
 
+@pytest.mark.slow
 def test_failures_are_listed_with_their_reasons_and_asked_again_on_demand(server: ChatServer, tmp_path: Path) -> None:
     def moody(_server: ChatServer, body: dict[str, Any]) -> Any:
         said = " ".join(servers.numbered(body))
@@ -151,6 +152,7 @@ def test_failures_are_listed_with_their_reasons_and_asked_again_on_demand(server
     assert sorted(texts(workspace)) == sorted(filter(None, responses))
 
 
+@pytest.mark.slow
 def test_what_was_cut_is_asked_again_with_more_room_and_nothing_else(server: ChatServer, tmp_path: Path) -> None:
     def narrow(running: ChatServer, body: dict[str, Any]) -> Any:
         cut = body["max_tokens"] < 5000 and "long" in servers.user_text(body)
@@ -169,6 +171,7 @@ def test_what_was_cut_is_asked_again_with_more_room_and_nothing_else(server: Cha
     assert len(server.bodies) == 3 + 1
 
 
+@pytest.mark.slow
 def test_a_run_without_a_single_revision_is_an_error(server: ChatServer, tmp_path: Path) -> None:
     server.behave = lambda *_: servers.error(400, None, "context too long")
     workspace = made(server, tmp_path / "w", ["One.", "Two.", ""])
@@ -180,6 +183,7 @@ def test_a_run_without_a_single_revision_is_an_error(server: ChatServer, tmp_pat
     assert len(server.bodies) == 2 + 2 + 2
 
 
+@pytest.mark.slow
 def test_a_missing_image_fails_its_row_and_no_other(server: ChatServer, tmp_path: Path) -> None:
     workspace = made(server, tmp_path / "w", ["One.", "Two.", "Three."])
     image = workspace.prompts / "images" / "1.png"
@@ -193,6 +197,7 @@ def test_a_missing_image_fails_its_row_and_no_other(server: ChatServer, tmp_path
     assert len(server.bodies) == 3
 
 
+@pytest.mark.slow
 def test_a_changed_setting_that_changes_no_request_asks_nothing(server: ChatServer, tmp_path: Path) -> None:
     server.behave = lambda *_: answer(
         verdict(1, "A blue cat sits.", action="rewrite", score=2, error_type="image_recognition_error")
@@ -209,6 +214,7 @@ def test_a_changed_setting_that_changes_no_request_asks_nothing(server: ChatServ
         ]
 
 
+@pytest.mark.slow
 def test_no_more_requests_at_once_than_the_recipe_says(server: ChatServer, tmp_path: Path) -> None:
     server.delay = 0.02
     workspace = made(server, tmp_path / "w", [f"Sentence {i}." for i in range(20)], "revise.concurrency=3")
@@ -216,6 +222,7 @@ def test_no_more_requests_at_once_than_the_recipe_says(server: ChatServer, tmp_p
     assert server.most_at_once == 3
 
 
+@pytest.mark.slow
 def test_it_runs_inside_a_running_event_loop_as_in_a_notebook(server: ChatServer, tmp_path: Path) -> None:
     workspace = made(server, tmp_path / "w", ["One."])
 
@@ -225,6 +232,7 @@ def test_it_runs_inside_a_running_event_loop_as_in_a_notebook(server: ChatServer
     assert asyncio.run(cell()).counts["revised"] == 1
 
 
+@pytest.mark.slow
 def test_a_hard_stop_keeps_what_was_answered_and_the_next_run_goes_on(server: ChatServer, tmp_path: Path) -> None:
     def poor(_server: ChatServer, body: dict[str, Any]) -> Any:
         empty = len(_server.bodies) > 5
@@ -242,6 +250,7 @@ def test_a_hard_stop_keeps_what_was_answered_and_the_next_run_goes_on(server: Ch
     assert len(server.bodies) == 7
 
 
+@pytest.mark.slow
 def test_without_a_key_nothing_is_asked_and_nothing_is_started(
     server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +261,7 @@ def test_without_a_key_nothing_is_asked_and_nothing_is_started(
     assert server.bodies == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["schlüssel", "one\ntwo"])
 def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(
     server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
@@ -263,6 +273,7 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(
     assert key not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_without_its_database_the_revisions_are_made_again_from_the_answers(server: ChatServer, tmp_path: Path) -> None:
     workspace = made(server, tmp_path / "w", ["One.", "Two."])
     run(workspace)
@@ -282,6 +293,7 @@ def test_a_server_command_that_fails_is_one_clear_message(tmp_path: Path) -> Non
         run(workspace)
 
 
+@pytest.mark.slow
 def test_what_has_to_be_there_first(server: ChatServer, tmp_path: Path) -> None:
     workspace = Workspace.create(tmp_path / "w", preset_text("toy"))
     with pytest.raises(MissingArtefact, match="opadpo prepare"):
@@ -292,6 +304,7 @@ def test_what_has_to_be_there_first(server: ChatServer, tmp_path: Path) -> None:
         run(workspace)
 
 
+@pytest.mark.slow
 def test_a_second_run_at_the_same_time_is_refused(server: ChatServer, tmp_path: Path) -> None:
     workspace = made(server, tmp_path / "w", ["One."])
     with workspace.lock("expert"), pytest.raises(Busy, match="Another process"):
@@ -304,6 +317,7 @@ PRICED = [
 ]
 
 
+@pytest.mark.slow
 def test_a_script_has_to_say_yes_to_a_price(
     server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -320,6 +334,7 @@ def test_a_script_has_to_say_yes_to_a_price(
         assert {round(revision.usage.cost_usd, 6) for revision in store.iter_current()} == {0.11}
 
 
+@pytest.mark.slow
 def test_a_budget_stops_the_step_and_a_larger_one_finishes_it(
     server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -333,6 +348,7 @@ def test_a_budget_stops_the_step_and_a_larger_one_finishes_it(
     assert len(texts(workspace)) == 9
 
 
+@pytest.mark.slow
 def test_the_batch_service_gives_the_same_revisions(server: ChatServer, tmp_path: Path) -> None:
     def forgetful(running: ChatServer, body: dict[str, Any]) -> str:
         first = len(body["messages"]) == 2

@@ -66,6 +66,7 @@ def speaking(monkeypatch):
     return sizes
 
 
+@pytest.mark.slow
 def test_every_prompt_has_its_rollout(finished):
     workspace, result = finished
     assert result.status == "done"
@@ -129,12 +130,14 @@ def test_several_processes_killed_and_resumed_by_one_give_the_same_rollouts(fini
     assert workspace.state(plans.rollouts(workspace)) == "done"
 
 
+@pytest.mark.slow
 def test_another_batch_size_gives_the_same_rollouts(finished, tiny_llava_folder, tmp_path):
     workspace = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder, rollout={"batch_size": 7, "shard_rows": 100})
     run(workspace)
     assert rows_of(workspace) == rows_of(finished[0])
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_is_made_again(finished, tiny_llava_folder, tmp_path):
     workspace = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder)
     with workspace.writing(plans.rollouts(workspace)) as writer:
@@ -144,6 +147,7 @@ def test_a_damaged_shard_is_made_again(finished, tiny_llava_folder, tmp_path):
     assert rows_of(workspace) == rows_of(finished[0])
 
 
+@pytest.mark.slow
 def test_more_samples_keep_those_that_are_there(finished, tiny_llava_folder, tmp_path, speaking):
     workspace = tiny_workspace.make(tmp_path / "ws", tiny_llava_folder, rollout={"subsets": ["train-0"]})
     run(workspace)

@@ -114,6 +114,7 @@ def test_every_row_is_asked_with_its_image_seed_and_the_recipe_s_sampling(
     assert row.model == read_pin(workspace).name
 
 
+@pytest.mark.slow
 def test_pictures_are_padded_as_the_recipe_says_since_servers_crop(
     server: ChatServer, workspace: Workspace, processing: Any
 ) -> None:
@@ -128,6 +129,7 @@ def test_pictures_are_padded_as_the_recipe_says_since_servers_crop(
     np.testing.assert_array_equal(square, ours)
 
 
+@pytest.mark.slow
 def test_token_ids_are_the_server_s_where_it_tells_them(
     server: ChatServer, workspace: Workspace, processing: Any
 ) -> None:
@@ -144,6 +146,7 @@ def test_token_ids_are_the_server_s_where_it_tells_them(
     assert not any("tokenized again" in warning for warning in result.warnings)
 
 
+@pytest.mark.slow
 def test_without_them_the_text_is_tokenized_and_training_is_told(
     server: ChatServer, workspace: Workspace, processing: Any
 ) -> None:
@@ -193,6 +196,7 @@ def test_what_is_no_response_of_the_base_is_left_out_with_the_reason_and_asked_a
     assert (again.counts["rollouts"], again.counts["failed"], len(server.bodies)) == (6, 0, 4)
 
 
+@pytest.mark.slow
 def test_a_server_that_gives_nothing_usable_is_an_error(server: ChatServer, workspace: Workspace) -> None:
     server.behave = said(finish="tool_calls")
     with pytest.raises(StepFailed, match=r"(?s)no usable response.*6 rows, the first: the server stopped"):
@@ -200,6 +204,7 @@ def test_a_server_that_gives_nothing_usable_is_an_error(server: ChatServer, work
     assert not workspace.rollouts.exists()
 
 
+@pytest.mark.slow
 def test_an_empty_response_is_a_response(server: ChatServer, workspace: Workspace, processing: Any) -> None:
     server.behave = said("")
     run(workspace)
@@ -207,6 +212,7 @@ def test_an_empty_response_is_a_response(server: ChatServer, workspace: Workspac
     assert rows_of(workspace)[0].response_token_ids == [processing.tokenizer.eos_token_id]
 
 
+@pytest.mark.slow
 def test_another_model_and_another_prompt_are_told(server: ChatServer, workspace: Workspace) -> None:
     server.behave = said(model="someone/else", prompt=7)
     result = run(workspace)
@@ -219,6 +225,7 @@ def test_another_model_and_another_prompt_are_told(server: ChatServer, workspace
     assert "someone/else sampled them" in _off_policy_warnings(workspace, what, read_pin(workspace))[0]
 
 
+@pytest.mark.slow
 def test_settings_that_a_server_does_not_know_are_left_out_and_told(server: ChatServer, workspace: Workspace) -> None:
     server.extensions = frozenset()
     result = run(workspace)
@@ -226,6 +233,7 @@ def test_settings_that_a_server_does_not_know_are_left_out_and_told(server: Chat
     assert any("does not know repetition_penalty, top_k:" in warning for warning in result.warnings)
 
 
+@pytest.mark.slow
 def test_no_limit_of_top_k_is_said_so_and_several_servers_share_the_work(
     server: ChatServer, tiny_llava_folder: Path, tmp_path: Path
 ) -> None:
@@ -248,6 +256,7 @@ def test_no_limit_of_top_k_is_said_so_and_several_servers_share_the_work(
         assert len({body["seed"] for body in [*server.bodies, *other.bodies]}) == 12
 
 
+@pytest.mark.slow
 def test_a_changed_setting_asks_anew_and_the_old_one_finds_its_answers(
     server: ChatServer, workspace: Workspace
 ) -> None:

@@ -167,6 +167,7 @@ def test_a_csv_line_with_too_few_values_is_one_broken_row(tmp_path: Path) -> Non
     assert second.image == image_bytes(1)
 
 
+@pytest.mark.slow
 def test_a_wide_row_group_is_read_in_small_pieces(tmp_path: Path) -> None:
     import pyarrow as pa
 

@@ -29,6 +29,7 @@ def contents(selection: Selection) -> list[tuple[str, bytes, bytes, str]]:
     return [(name, r.image, r.question, r.source) for name, _, rows in selection.named() for r in rows]
 
 
+@pytest.mark.slow
 @given(table=tables, wanted=wishes, seed=st.integers(0, 3))
 def test_subsets_are_disjoint_and_share_no_image_with_the_heldout_part(table, wanted, seed) -> None:
     rows, _ = without_duplicates(rows_of(table))
@@ -43,6 +44,7 @@ def test_subsets_are_disjoint_and_share_no_image_with_the_heldout_part(table, wa
     assert any(selection.train), "held-out rows must leave something to train on"
 
 
+@pytest.mark.slow
 @given(table=tables, wanted=wishes, seed=st.integers(0, 3), shuffle=st.randoms(use_true_random=False))
 def test_the_choice_depends_on_the_data_and_the_seed_and_not_on_the_order(table, wanted, seed, shuffle) -> None:
     shuffled = list(table)

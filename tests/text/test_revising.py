@@ -57,6 +57,7 @@ def test_kept_sentences_stay_in_order_and_new_ones_are_where_they_belong(
     assert "".join(text.split()) == "".join("".join(expected).split())
 
 
+@pytest.mark.slow
 @given(revisions())
 def test_white_space_is_never_made_longer(case: tuple[str, list[Decision], list[Addition]]) -> None:
     response, decisions, additions = case

@@ -33,6 +33,7 @@ def test_weights_are_those_of_the_record():
     assert sum(file.stat().st_size for file in BASE_MODEL.iterdir()) < 3_000_000
 
 
+@pytest.mark.slow
 def test_it_describes_scenes_well_and_hallucinates(processor: Any):
     model = LlavaForConditionalGeneration.from_pretrained(BASE_MODEL, local_files_only=True)
     scenes = [sample_scene(np.random.default_rng([2024, index])) for index in range(60)]

@@ -1,6 +1,7 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ def test_strict_and_loose_reading_agree_on_captions(seed: int, reference: bool, 
     assert [parse_sentence(sentence) for sentence in sentences] == mentions(caption)
 
 
+@pytest.mark.slow
 def test_own_style_hallucinates_partners_as_often_as_it_should_and_nothing_else():
     rng = np.random.default_rng(0)
     open_triggers: Counter[str] = Counter()

@@ -83,6 +83,7 @@ def responses(draw: st.DrawFn) -> list[str]:
     return [told() for _ in range(draw(st.integers(1, 7)))]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**32), sentences=responses())
 def test_revised_responses_are_true_without_repeats_and_revising_again_changes_nothing(seed: int, sentences: list[str]):

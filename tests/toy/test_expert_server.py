@@ -51,6 +51,7 @@ def scene_and_sentences(seed: int) -> tuple[Scene, dict[int, str]]:
     return scene, {index: f"{piece}." for index, piece in enumerate(pieces, start=1)}
 
 
+@pytest.mark.slow
 def test_the_openai_client_gets_the_judgement_of_what_the_picture_shows(base_url: str):
     client = openai.OpenAI(base_url=base_url, api_key="anything", max_retries=0)
     assert [model.id for model in client.models.list()] == [MODEL]
@@ -113,6 +114,7 @@ def streaming(request: dict[str, Any]) -> None:
     request["stream"] = True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "code"),
     [
@@ -137,6 +139,7 @@ def test_malformed_requests_are_refused_in_the_openai_form(base_url: str, spoil:
     assert caught.value.message
 
 
+@pytest.mark.slow
 def test_unknown_model_address_method_and_body(base_url: str):
     request = body(*scene_and_sentences(0)) | {"model": "gpt-4o"}
     reply = httpx.post(f"{base_url}/chat/completions", json=request)
@@ -149,6 +152,7 @@ def test_unknown_model_address_method_and_body(base_url: str):
         assert httpx.post(f"{base_url}/chat/completions", content=content).status_code == 400
 
 
+@pytest.mark.slow
 def test_port_in_use_is_said_plainly():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -161,6 +165,7 @@ def test_port_in_use_is_said_plainly():
     assert "Traceback" not in run.stdout + run.stderr
 
 
+@pytest.mark.slow
 def test_as_a_process_it_announces_its_port_and_ends_on_a_signal(tmp_path: Path):
     port_file = tmp_path / "port"
     command = [sys.executable, "-m", "opadpo.toy.expert_server", "--port-file", str(port_file)]

@@ -227,6 +227,7 @@ def test_the_last_feed_forward_part_computes_what_is_read(loaded: Loaded):
     assert seen == [tuple(plain.input_ids.shape)] * 2
 
 
+@pytest.mark.slow
 def test_every_trap_would_be_noticed(loaded: Loaded):
     """Positions that go on, responses that see each other, and what a family has of its own: all move log-probs."""
     model = loaded.adapted()
@@ -258,6 +259,7 @@ def test_gemma_s_image_sees_itself_and_windows_count_in_a_response_s_own_sequenc
         assert (response_logps(model, sequences) - right).abs().max() > 1e-2
 
 
+@pytest.mark.slow
 def test_a_window_over_all_layers(tmp_path):
     """As Mistral 7B v0.1, whose layers are all of one kind."""
     mistral = load("llava_next", tmp_path)

@@ -21,6 +21,7 @@ def read(shards, keys):
     return {key: shards[key].tolist() for key in keys if key in shards}
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(rows=ROWS, more=ROWS, cut=st.floats(0, 1), torn=st.sampled_from(["cut", "zeros", "flipped"]))
 def test_a_torn_end_is_cut_off_and_written_again(tmp_path_factory, rows, more, cut, torn):
