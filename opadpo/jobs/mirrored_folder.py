@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from opadpo.files import atomic_write
-from opadpo.jobs import curves
+from opadpo.jobs import curves, logs
 from opadpo.jobs.folder import (
     ALARMS_FILE,
     JOB_FILE,
@@ -87,11 +87,11 @@ def give_back(machine: OverSsh, there: str, folder: Path, progress: Progress) ->
     ours = {name: size for name in GROWING if (size := _size(folder / name))}
     theirs = machine.pieces({joined(there, name): 0 for name in ours}, limit=0)
     sizes = {name: piece.size if (piece := theirs.get(joined(there, name))) else 0 for name in ours}
-    lost = [name for name, size in ours.items() if sizes[name] < (size if name in ADDED_TO else 1)]
-    if lost:
+    missing = [name for name, size in ours.items() if sizes[name] < (size if name in ADDED_TO else 1)]
+    if missing:
         progress.say(f"The job's log, which {machine.name} has lost, goes back there")
         machine.done(["mkdir", "-p", "--", there])
-        machine.put(folder, there, progress, *only(*lost))
+        machine.put(folder, there, progress, *only(*missing))
 
 
 class _Copy:
@@ -107,7 +107,7 @@ class _Copy:
 
     def take(self, piece: Piece, offset: int) -> bool:
         """Take in what the file there has after `offset`; True if there is more to read."""
-        here = _after(self._into, offset)
+        here = logs.after(self._into, offset)
         if here != piece.data[: len(here)]:
             if self.path.name in ADDED_TO and piece.size < offset + len(here):
                 return False
@@ -124,15 +124,6 @@ class _Copy:
             os.replace(self._into, self.path)
             self._into = self.path
         return False
-
-
-def _after(path: Path, offset: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            stream.seek(offset)
-            return stream.read()
-    except FileNotFoundError:
-        return b""
 
 
 def _size(path: Path) -> int:

@@ -14,6 +14,8 @@ REFRESH_LOCK = ".refresh.lock"
 """In a job's folder: held by whoever asks its machine for it, or copies something there or back."""
 LOCK_SECONDS = 30.0
 POLL_SECONDS = 0.5
+GLANCE_SECONDS = 0.1
+"""Longer than another glance at the same lock takes, which must not pass for somebody who brings the job."""
 
 
 class Ways:
@@ -61,7 +63,7 @@ def alone(folder: Path, progress: Progress) -> Iterator[None]:
 def is_on_its_way(folder: Path) -> bool:
     """Whether a process that lives has the job in its hands."""
     try:
-        with FileLock(folder / WAY_LOCK, timeout=0):
+        with FileLock(folder / WAY_LOCK, timeout=GLANCE_SECONDS, poll_interval=GLANCE_SECONDS / 10):
             return False
     except Timeout:
         return True

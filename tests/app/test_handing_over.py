@@ -222,6 +222,14 @@ def test_a_job_resumed_the_moment_it_was_withdrawn_is_on_its_way(jobs: Jobs, mon
 
 
 @pytest.mark.slow
+def test_a_glance_at_a_job_does_not_pass_for_somebody_who_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(on_the_way, "GLANCE_SECONDS", 5.0)  # on a busy machine another glance may take long
+    other = FileLock(tmp_path / on_the_way.WAY_LOCK, thread_local=False)
+    other.acquire()
+    threading.Timer(0.05, other.release).start()
+    assert not on_the_way.is_on_its_way(tmp_path)
+
+
 def test_one_job_that_cannot_be_read_does_not_end_the_looks_at_others(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
     FarAway.arrive.set()
     job = Starting(jobs).submit(REQUEST, by="lea", cloned_from=None)
