@@ -65,7 +65,7 @@ def running() -> Iterator[str]:
 def _wait(port: int, server: subprocess.Popen[Any], log: Path) -> None:
     import psycopg
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             psycopg.connect(host="127.0.0.1", port=port, user="opadpo", dbname=DATABASE).close()

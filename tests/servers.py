@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -59,7 +60,14 @@ class ChatServer:
         self.intercept: Callable[[Request, bool], None] = lambda _request, _answered: None
         """Called before a request is looked at and once more before the reply to it is sent."""
         self.stop: Callable[[], None] = lambda: None
+        self.settle: Callable[[], None] = lambda: None
+        """Waits until every client has gone and everything that was asked is counted."""
         self._keep_bodies = keep_bodies
+        self._victim: tuple[int, int] | None = None
+
+    def kill(self, pid: int, at: int) -> None:
+        """Let a process die (SIGKILL) while it waits for the answer to the `at`-th request of all."""
+        self._victim = (pid, at)
 
     async def chat(self, request: Request) -> Response:
         body = json.loads(await request.body())
@@ -72,6 +80,9 @@ class ChatServer:
                 self.headers.append(dict(request.headers))
             await asyncio.sleep(self.delay)
             self.asked[user_text(body)] += 1
+            if self._victim is not None and self.asked.total() >= self._victim[1]:
+                os.kill(self._victim[0], signal.SIGKILL)
+                self._victim = None
             return await self.answer(body)
         finally:
             self.at_once -= 1
@@ -154,7 +165,13 @@ def chat_server(*, extra: dict[str, Callable[[ChatServer, Request], Response]] |
         thread.join(timeout=10)
         listener.close()
 
-    server.stop = stop
+    def settle() -> None:
+        deadline = time.monotonic() + 60
+        while running.server_state.connections or running.server_state.tasks:
+            assert time.monotonic() < deadline, "a client does not go"
+            time.sleep(0.005)
+
+    server.stop, server.settle = stop, settle
     try:
         yield server
     finally:

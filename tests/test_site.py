@@ -199,10 +199,10 @@ def test_opened_from_a_folder_the_search_finds_and_pictures_are_light_or_dark(si
         page.goto((site / "index.html").as_uri())
         assert page.locator("article img:visible").get_attribute("src") == "images/review-1440x900-dark.png#only-dark"
         page.get_by_placeholder("Search").click()
-        expect(page.locator(".md-search-result__meta")).to_have_text("Type to start searching", timeout=30_000)
+        expect(page.locator(".md-search-result__meta")).to_have_text("Type to start searching", timeout=60_000)
         page.get_by_placeholder("Search").press_sequentially("chosen_up")
         found = page.locator(".md-search-result__item a").first
-        expect(found).to_have_attribute("href", re.compile(r"/(method|recipes)\.html"), timeout=20_000)
+        expect(found).to_have_attribute("href", re.compile(r"/(method|recipes)\.html"), timeout=60_000)
         browser.close()
 
 

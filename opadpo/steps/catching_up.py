@@ -199,13 +199,13 @@ def open_or_make(root: Path | str, recipe: str | None = None, settings: Sequence
         if workspace.recipe.name != wanted:
             raise WorkspaceError(
                 "This workspace was made with another recipe",
-                seen=f"{root.name}: recipe {workspace.recipe.name}; asked for {wanted}",
+                seen=f"{workspace.root.name}: recipe {workspace.recipe.name}; asked for {wanted}",
                 remedy="name another folder, or set `recipe = None` to take the workspace as it is",
             )
     if others := _differing(workspace, settings):
         raise WorkspaceError(
             "This workspace was made with other settings",
-            seen=f"{root.name}: {'; '.join(others)}",
+            seen=f"{workspace.root.name}: {'; '.join(others)}",
             remedy="set `settings = []` to take the workspace as it is, edit its recipe.yaml, or name another folder",
         )
     return workspace

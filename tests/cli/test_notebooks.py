@@ -77,12 +77,12 @@ def test_jupyterlab_opens_on_the_copies_and_ends_when_asked(tmp_path: Path) -> N
     with log.open("w") as stream:
         lab = subprocess.Popen(command, stderr=stream, stdout=stream, env={**os.environ, **homes})
     try:
-        token = seen_within(90, lambda: re.search(r"/lab\?token=(\w+)", log.read_text()), lab)[1]
+        token = seen_within(180, lambda: re.search(r"/lab\?token=(\w+)", log.read_text()), lab)[1]
         address = f"http://127.0.0.1:{port}/api/contents?token={token}"
-        listed = json.loads(seen_within(20, lambda: answer(address), lab))
+        listed = json.loads(seen_within(60, lambda: answer(address), lab))
         assert sorted(each["name"] for each in listed["content"]) == [path.name for path in shipped()]
         lab.terminate()
-        assert lab.wait(timeout=20) == 0, log.read_text()
+        assert lab.wait(timeout=60) == 0, log.read_text()
     finally:
         lab.kill()
         lab.wait()
@@ -91,7 +91,7 @@ def test_jupyterlab_opens_on_the_copies_and_ends_when_asked(tmp_path: Path) -> N
 def answer(address: str) -> bytes | None:
     """What a server says there; None while nobody listens."""
     try:
-        with urllib.request.urlopen(address, timeout=10) as page:
+        with urllib.request.urlopen(address, timeout=60) as page:
             return page.read()
     except ConnectionError:
         return None

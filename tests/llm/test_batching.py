@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -285,15 +286,15 @@ class Killer:
     def __init__(self, call: int, answered: bool) -> None:
         self.call, self.answered = call, answered
         self.calls = 0
-        self.pid = 0
+        self.pid: Future[int] = Future()
 
     def __call__(self, request: Request, answered: bool) -> None:
         if not any(part in request.url.path for part in ("files", "batches")):
             return
         self.calls += not answered
-        if self.calls == self.call and answered == self.answered and self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            self.pid = 0
+        if self.calls == self.call and answered == self.answered:
+            os.kill(self.pid.result(60), signal.SIGKILL)
+            self.call = 0
 
 
 @pytest.mark.slow
@@ -310,7 +311,7 @@ def test_killed_between_any_two_calls_it_goes_on_and_pays_nothing_twice(tmp_path
             arguments = (settings(server, batch={"max_requests": 6}), folder / "r.db", TEXTS, {"batch": True})
             process = processes.Process(target=as_process, args=arguments)
             process.start()
-            killer.pid = process.pid or 0
+            killer.pid.set_result(process.pid or 0)
             process.join(60)
             ended.append((call, answered, process.exitcode))
             everything_answered(server, folder, in_batches(server, folder, batch={"max_requests": 6}))

@@ -64,7 +64,7 @@ def test_a_parameter_that_is_not_there_is_refused() -> None:
         with_parameters(read(shipped()[0]), {"nonsense": 1})
 
 
-def test_a_workspace_of_another_recipe_or_size_is_told(tmp_path: Path) -> None:
+def test_a_workspace_of_another_recipe_or_size_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_or_make(tmp_path / "ws", "toy", ["prepare.subset_size=24"])
     assert open_or_make(tmp_path / "ws", "toy", ["prepare.subset_size=24"]).recipe.prepare.subset_size == 24
     assert open_or_make(tmp_path / "ws").recipe.name == "toy"
@@ -74,6 +74,11 @@ def test_a_workspace_of_another_recipe_or_size_is_told(tmp_path: Path) -> None:
         open_or_make(tmp_path / "ws", "toy", ["prepare.subset_size=25"])
     with pytest.raises(UserError, match=r"list of texts[\s\S]*prepare.subset_size=24"):
         open_or_make(tmp_path / "ws", "toy", "prepare.subset_size=24")
+    monkeypatch.chdir(copy_into(tmp_path / "ws")[0])
+    with pytest.raises(WorkspaceError, match=r"seen: ws: recipe toy"):
+        open_or_make("..", "llava-1.5-7b")
+    with pytest.raises(WorkspaceError, match=r"seen: ws: prepare.subset_size"):
+        open_or_make("..", "toy", ["prepare.subset_size=25"])
 
 
 @pytest.mark.parametrize(

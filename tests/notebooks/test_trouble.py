@@ -36,7 +36,7 @@ def code(notebook: dict[str, Any]) -> list[str]:
 def shown(client: Any, source: str) -> str:
     """All that a kernel sends while it runs this."""
     messages: list[Any] = []
-    client.execute_interactive(source, timeout=120, output_hook=messages.append)
+    client.execute_interactive(source, timeout=280, output_hook=messages.append)
     return json.dumps([message["content"] for message in messages])
 
 

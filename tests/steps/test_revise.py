@@ -5,7 +5,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +215,7 @@ def test_a_changed_setting_that_changes_no_request_asks_nothing(server: ChatServ
 
 @pytest.mark.slow
 def test_no_more_requests_at_once_than_the_recipe_says(server: ChatServer, tmp_path: Path) -> None:
-    server.delay = 0.02
+    server.delay = 0.1  # longer than it takes to ask for the next one
     workspace = made(server, tmp_path / "w", [f"Sentence {i}." for i in range(20)], "revise.concurrency=3")
     run(workspace)
     assert server.most_at_once == 3
@@ -234,9 +233,9 @@ def test_it_runs_inside_a_running_event_loop_as_in_a_notebook(server: ChatServer
 
 @pytest.mark.slow
 def test_a_hard_stop_keeps_what_was_answered_and_the_next_run_goes_on(server: ChatServer, tmp_path: Path) -> None:
-    def poor(_server: ChatServer, body: dict[str, Any]) -> Any:
-        empty = len(_server.bodies) > 5
-        return servers.error(429, "insufficient_quota") if empty else servers.keep_all(_server, body)
+    def poor(running: ChatServer, body: dict[str, Any]) -> Any:
+        empty = running.asked.total() > 5
+        return servers.error(429, "insufficient_quota") if empty else servers.keep_all(running, body)
 
     server.behave = poor
     workspace = made(server, tmp_path / "w", [f"Sentence {i}." for i in range(12)], "revise.concurrency=2")
@@ -382,19 +381,13 @@ def test_killed_again_and_again_it_asks_no_committed_answer_twice(server: ChatSe
         "import sys; from opadpo.workspace import Workspace; from opadpo.progress import SilentProgress;"
         " from opadpo.steps.revise import revise; revise(Workspace.open(sys.argv[1]), progress=SilentProgress())"
     )
-    kills = 0
     for share in (0.25, 0.6):
         before, asked = committed(workspace), len(server.bodies)
         process = subprocess.Popen([sys.executable, "-c", script, str(workspace.root)])
-        while len(server.bodies) < share * rows and process.poll() is None:
-            time.sleep(0.002)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-        time.sleep(0.1)
+        server.kill(process.pid, at=round(share * rows))
+        assert process.wait() == -signal.SIGKILL
+        server.settle()
         assert len(server.bodies) - asked <= committed(workspace) - before + 4
-    assert kills == 2
     before, asked = committed(workspace), len(server.bodies)
     assert 0 < before < rows
     result = run(workspace)

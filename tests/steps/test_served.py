@@ -3,11 +3,9 @@
 import base64
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -248,7 +246,7 @@ def test_no_limit_of_top_k_is_said_so_and_several_servers_share_the_work(
             workspace.root,
             [f"rollout.server.more_endpoints={second}", "rollout.server.endpoint.concurrency=1"],
         )
-        server.delay = other.delay = 0.02
+        server.delay = other.delay = 0.1
         result = rollout(both, progress=SilentProgress())
         assert result.counts["rollouts"] == len(server.bodies) + len(other.bodies) == 12
         assert min(len(server.bodies), len(other.bodies)) > 2
@@ -288,10 +286,9 @@ def test_killed_it_asks_nothing_twice_that_was_answered(
     server.delay = 0.02
     workspace = make(tmp_path / "ws", tiny_llava_folder, server.url, train=40)
     process = subprocess.Popen([sys.executable, "-c", RUN, str(workspace.root)])
-    while len(server.bodies) < 24 and process.poll() is None:
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    server.kill(process.pid, at=24)
+    assert process.wait() == -signal.SIGKILL
+    server.settle()
     in_flight = workspace.recipe.rollout.server.concurrency
     assert workspace.state(plans.rollouts(workspace)) == "partial"
     assert run(workspace).counts["rollouts"] == 40

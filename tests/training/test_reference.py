@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,13 +23,7 @@ from opadpo.training.reference import FINGERPRINT_FILE, data_digest
 
 RELEASED = [f"train.opadpo.loss.{setting}" for setting in ("reduction=token", "anchor=released", "image_coef=0.2")]
 
-CHILD = """
-import sys
-from opadpo.progress import SilentProgress
-from opadpo.steps.train import train
-from opadpo.workspace import Workspace
-train(Workspace.open(sys.argv[1], sys.argv[2:]), "opadpo", name="ref-killed", progress=SilentProgress())
-"""
+DEADLY = Path(__file__).with_name("deadly.py")
 
 
 def run(workspace, name, progress=None, **options):
@@ -181,12 +174,9 @@ def test_killed_again_and_again_it_goes_on_and_ends_the_same(trainable):
     sizes = []
     rows = workspace.run("ref-killed") / "reference" / "process-00000.rows"
     for _ in range(2):
-        child = subprocess.Popen([sys.executable, "-c", CHILD, str(workspace.root), *workspace.overrides])
-        before = rows.stat().st_size if rows.exists() else 0
-        while child.poll() is None and not (rows.exists() and rows.stat().st_size > before + 1_000):
-            time.sleep(0.001)
-        child.send_signal(signal.SIGKILL)
-        assert child.wait() == -signal.SIGKILL
+        command = [sys.executable, str(DEADLY), str(workspace.root), "ref-killed", "reference", "7"]
+        died = subprocess.run([*command, *workspace.overrides], check=False)
+        assert died.returncode == -signal.SIGKILL
         rows.write_bytes(rows.read_bytes()[:-3])  # as a power cut would
         sizes.append(rows.stat().st_size)
     computed, reused = run(workspace, "ref-killed")
