@@ -182,7 +182,7 @@ def test_a_job_that_cannot_be_withdrawn_is_on_its_way_no_longer(jobs: Jobs, monk
         time.sleep(0.02)
 
 
-def test_a_job_is_stopped_on_its_way_and_tried_again(jobs: Jobs):
+def test_a_job_is_stopped_on_its_way_and_tried_again(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
     begin = Starting(jobs)
     job = begin.submit(REQUEST, by="lea", cloned_from=None)
     assert begin.stop(job.job_id, by="jonas")
@@ -193,6 +193,7 @@ def test_a_job_is_stopped_on_its_way_and_tried_again(jobs: Jobs):
     assert not begin.stop(job.job_id, by="jonas")
     FarAway.error = UserError("it does not answer")
     FarAway.arrive.set()
+    monkeypatch.setattr(starting, "SOON", 60)
     with pytest.raises(UserError):
         begin.resume(job.job_id)
     again = jobs.get(job.job_id)
