@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from desk_workspace import decide
 from filled_workspace import HOSTILE
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from watched_page import watched
 
 from app import docs, files
@@ -424,6 +424,38 @@ def test_filters_and_search_live_in_the_address(page: Page, desk):
     page.keyboard.press("Enter")
     expect(page.locator(".d-sents")).to_contain_text("A dog sits on the sofa.")
     assert "text=sofa" in page.url
+    expect(page.locator(".d-row:focus")).to_be_visible()
+
+
+def test_a_record_that_comes_late_takes_the_focus_from_nobody_who_writes(page: Page, desk):
+    waiting: list[Route] = []
+    page.goto(f"/review?sort=sampled&finish=length&record={desk.records[15]}")
+    row = page.locator(".d-row:focus")
+    expect(row).to_be_visible()
+    page.route("**/api/review/next?**", lambda route: waiting.append(route))
+    chip = page.get_by_role("button", name="Filter: Finish: Cut at limit. Remove")
+    with page.expect_request("**/api/review/next?**"):
+        chip.click()
+    page.keyboard.press("/")
+    page.keyboard.type("so")
+    waiting.pop().continue_()
+    expect(page.locator(".d-facts")).not_to_contain_text("cut at the limit")
+    page.keyboard.type("fa")
+    search = page.get_by_role("searchbox", name="Search text")
+    expect(search).to_have_value("sofa")
+    with page.expect_request("**/api/review/next?**"):
+        page.keyboard.press("Enter")
+    page.keyboard.press(";")
+    panel = page.get_by_role("dialog", name="Filters")
+    tokens = panel.get_by_label("At least this many tokens")
+    tokens.fill("1")
+    waiting.pop().continue_()
+    expect(page.locator(".d-sents")).to_contain_text("A dog sits on the sofa.")
+    assert "text=sofa" in page.url
+    expect(tokens).to_have_value("1")
+    expect(tokens).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(panel).to_have_count(0)
 
 
 def test_the_desks_files_are_kept_by_the_browser_until_they_change(page: Page):

@@ -5,6 +5,7 @@ import { button, h, icon } from "./dom.js";
 import { Field, groupOf } from "./fields.js";
 import { Memory } from "./jobmachine.js";
 import { copied, folded } from "./jobfacts.js";
+import { modal } from "./overlay.js";
 import * as api from "./training.js";
 
 const TYPING = 350;
@@ -54,8 +55,8 @@ export class NewJob {
     this.note = h("span", { class: "d-grow", role: "status" });
     this.go = button("Start", () => this.start(), { name: "play", primary: true });
     const title = this.clone ? "Clone with changes" : "New job";
-    this.node = h(
-      "dialog", { class: "d-dialog t-new", "aria-label": title, on: { close: () => this.closed(), keydown: (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && this.start() } },
+    this.node = modal(
+      title, "t-new", { close: () => this.closed(), keydown: (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && this.start() },
       h("header", {}, h("h2", { class: "d-grow" }, title), this.seg, button("Close", () => this.node.close(), { name: "x", quiet: true, bare: true })),
       h("div", { class: "t-cols" }, this.form, h("aside", { "aria-label": "Estimate and command" }, this.general, this.memory.node, h("section", { class: "t-card" }, h("div", { class: "t-head" }, h("h2", { class: "d-grow" }, "Command"), this.copy), this.command))),
       h("footer", {}, this.note, button("Close", () => this.node.close()), this.go),

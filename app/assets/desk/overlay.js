@@ -6,11 +6,20 @@ import { caps } from "./keys.js";
 
 const STATUS = { done: "Accepted", rejected: "Rejected", flagged: "Flagged", failed: "Failed" };
 
+/** The element of a modal dialog; `on` holds its listeners. */
+export function modal(title, look, on, ...content) {
+  // The browser takes the focus out of a closed dialog only when it paints again: a key pressed before that would still write in a box of it.
+  const cancel = (event) => event.target === node && document.activeElement.blur();
+  const node = h("dialog", { class: `d-dialog ${look}`, "aria-label": title, on: { cancel, ...on } }, ...content);
+  return node;
+}
+
 /** A modal dialog with a title; it closes with Esc, its button, or a click beside it. */
 export function dialog(root, title, look, ...content) {
-  const node = h(
-    "dialog",
-    { class: `d-dialog ${look}`, "aria-label": title, on: { close: () => node.remove(), mousedown: (event) => event.target === node && node.close() } },
+  const node = modal(
+    title,
+    look,
+    { close: () => node.remove(), mousedown: (event) => event.target === node && node.close() },
     h("header", {}, h("h2", {}, title), h("span", { class: "d-grow" }), button("Close", () => node.close(), { name: "x", quiet: true, bare: true })),
     ...content,
   );

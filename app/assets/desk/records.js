@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { SentenceActions } from "./actions.js";
 import { number, when } from "./dom.js";
 import { countOf, filtersOf } from "./filters.js";
+import { isTyping } from "./keys.js";
 import { Panel, closeDialog, conflict, history } from "./overlay.js";
 import { counterpart, decided, merged, opened, outgoing, problem, same } from "./sentences.js";
 
@@ -87,7 +88,7 @@ export class RecordActions extends SentenceActions {
   }
 
   leaveRecord() {
-    Panel.open?.close(false);
+    if (this.foot.node.contains(Panel.open?.node)) Panel.open.close(false); // it asks about this record
     if (!this.record) return;
     this.drafts.stop();
     this.record = null;
@@ -112,6 +113,13 @@ export class RecordActions extends SentenceActions {
     this.locate();
     this.drafts.start(record, draft, () => ({ base_revision_id: this.base, sentences: outgoing(this.sentences), note: "" }));
     if (draft && draft.base_revision_id !== record.base_revision_id && record.current) this.disagree(record.current);
+    this.attend();
+  }
+
+  /** Give the record the focus, unless the reviewer has begun something in the toolbar meanwhile. */
+  attend() {
+    const held = document.activeElement;
+    if (this.toolbar.node.contains(held) && (isTyping(held) || Panel.open)) return;
     if (this.current) this.rows.focus(this.current);
     else this.rows.scroll.focus();
   }
@@ -209,7 +217,7 @@ export class RecordActions extends SentenceActions {
     if (on) return;
     this.drafts.soon(0);
     if (this.editing) this.edit();
-    else if (this.current) this.rows.focus(this.current);
+    else this.attend();
   }
 
   /** A decision that was not taken: say why; everything stays as it is. */

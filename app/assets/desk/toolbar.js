@@ -67,6 +67,7 @@ export class Toolbar {
   }
 
   chosen() {
+    this.queue.blur(); // the record that comes takes the focus
     const kept = [...this.desk.filters].filter(([name]) => name !== SORT && !(name in this.preset) && !(name in QUEUES[this.queue.value][1]));
     this.desk.refilter(new URLSearchParams([...kept, ...Object.entries(QUEUES[this.queue.value][1])]));
   }
@@ -79,6 +80,7 @@ export class Toolbar {
 
   searched(event) {
     event?.preventDefault();
+    this.input.blur(); // the record that comes takes the focus
     const filters = new URLSearchParams(this.desk.filters);
     filters.delete("text");
     if (this.input.value.trim()) filters.set("text", this.input.value.trim());
