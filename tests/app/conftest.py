@@ -35,8 +35,9 @@ def app(filled_workspace: Workspace) -> Iterator[RunningApp]:
 @pytest.fixture(scope="module")
 def browser():
     """Chromium from the system packages; closed with the module, since Playwright keeps an event loop running."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)  # for a machine that does much else; nothing waits longer than it has to
     chromium = next((p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()), None)
     if chromium is None:
         pytest.skip("Chromium is not installed (apt-get install chromium)")
