@@ -20,7 +20,8 @@ def _forbid(report: pytest.TestReport | pytest.CollectReport) -> None:
     report.longrepr = f"OPADPO_REQUIRE_ALL=1 allows no skipped tests; this one says: {reason}"
 
 
-def _required() -> bool:
+def required() -> bool:
+    """Whether every test has to run and pass, as in continuous integration."""
     return os.environ.get("OPADPO_REQUIRE_ALL") == "1"
 
 
@@ -29,7 +30,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     expected_failure = hasattr(report, "wasxfail")
     excused = any(item.get_closest_marker(name) for name in MAY_SKIP)
-    if _required() and report.skipped and not expected_failure and not excused:
+    if required() and report.skipped and not expected_failure and not excused:
         _forbid(report)
     return report
 
@@ -37,6 +38,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, Any, pytest.CollectReport]:
     report = yield
-    if _required() and report.skipped:
+    if required() and report.skipped:
         _forbid(report)
     return report

@@ -130,12 +130,7 @@ class RolloutSection(Section):
     @property
     def sampling(self) -> Sampling:
         """The decoding settings as a record."""
-        return Sampling(
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            max_new_tokens=self.max_new_tokens,
-        )
+        return Sampling.model_validate(self, from_attributes=True)
 
 
 class ReviseSection(AskingSection):
@@ -210,12 +205,7 @@ class CaptionSection(Section):
     @property
     def sampling(self) -> Sampling:
         """The decoding settings as a record."""
-        return Sampling(
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            max_new_tokens=self.max_new_tokens,
-        )
+        return Sampling.model_validate(self, from_attributes=True)
 
 
 class BenchmarkFiles(Section):

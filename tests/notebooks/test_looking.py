@@ -159,7 +159,9 @@ def test_captions_of_several_sets_are_a_job_each_and_one_result(
     for job in Jobs(workspace).list():
         assert f"Job {job.job_id} on local: it goes on without this notebook." in page.states[-1]
     bars = re.findall(r"✓</span> ([^<]+?) *<", page.states[-1])
-    assert bars == ["Captions of base", "Storing the images of COCO", "Captions of base"]
+    # A cell looks twice a second: what a job does in less may go unseen, but never what it did last.
+    assert [bars[0], bars[-1]] == ["Captions of base", "Captions of base"]
+    assert set(bars[1:-1]) <= {"Storing the images of COCO"}
 
 
 def test_a_job_that_makes_less_is_not_followed(
