@@ -215,7 +215,12 @@ def test_a_changed_setting_that_changes_no_request_asks_nothing(server: ChatServ
 
 @pytest.mark.slow
 def test_no_more_requests_at_once_than_the_recipe_says(server: ChatServer, tmp_path: Path) -> None:
-    server.delay = 0.1  # longer than it takes to ask for the next one
+    async def together(running: ChatServer, body: dict[str, Any]) -> str:
+        while running.most_at_once < 3:  # the first answers wait for the third question
+            await asyncio.sleep(0.01)
+        return servers.keep_all(running, body)
+
+    server.behave, server.delay = together, 0.02
     workspace = made(server, tmp_path / "w", [f"Sentence {i}." for i in range(20)], "revise.concurrency=3")
     run(workspace)
     assert server.most_at_once == 3
