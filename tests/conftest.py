@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import slurm_cluster
+import ssh_server
 import tiny_llava
 from hypothesis import settings
 from IPython.testing.globalipapp import start_ipython
@@ -23,6 +25,21 @@ settings.load_profile("opadpo")
 def tiny_llava_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random LLaVA (two layers of width 32), its tokenizer and image processor. Read only."""
     return tiny_llava.save(tmp_path_factory.mktemp("models") / "tiny-llava")
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ssh_server.SshServer]:
+    """A machine that is reached over ssh; a test that stops it starts it again."""
+    queue = tmp_path_factory.mktemp("queue")
+    with ssh_server.running({**ssh_server.environment(), "OPADPO_RUNTIME": str(queue)}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[slurm_cluster.SlurmCluster]:
+    """A Slurm of two nodes, the first with a fake GPU."""
+    with slurm_cluster.running() as found:
+        yield found
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,8 +1,6 @@
 """Jobs by hand for the tests of remote targets: any command, no model."""
 
 import json
-import sys
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 
 import tiny_workspace
 import yaml
+from running_jobs import PATIENCE, until_so
 
 from opadpo.jobs.folder import new_id, write_job
 from opadpo.jobs.record import PYTHON, Attempt, Job, JobRequest, Resources
@@ -19,8 +18,6 @@ from opadpo.progress import SilentProgress
 from opadpo.recipe.jobs import TargetSection
 from opadpo.workspace import Workspace
 
-ROOT = Path(__file__).parents[1]
-SECONDS = 40.0
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(300)"
 
 
@@ -74,17 +71,17 @@ class JobByHand:
         self.job = self.target.status(self.job, self.folder)
         return self.job
 
-    def until(self, what: Callable[[], bool], seconds: float = SECONDS) -> Job:
+    def until(self, what: Callable[[], bool], seconds: float = PATIENCE) -> Job:
         """Look again and again until something is so."""
-        deadline = time.monotonic() + seconds
-        while True:
-            self.look()
-            if what():
-                return self.job
-            assert time.monotonic() < deadline, f"{self.job.state}: {self.job.reason}\n{self.log}"
-            time.sleep(0.1)
 
-    def until_state(self, *states: str, seconds: float = SECONDS) -> Job:
+        def looked() -> bool:
+            self.look()
+            return what()
+
+        until_so(looked, lambda: f"{self.job.state}: {self.job.reason}\n{self.log}", seconds=seconds, every=0.2)
+        return self.job
+
+    def until_state(self, *states: str, seconds: float = PATIENCE) -> Job:
         """Look until it has one of these states."""
         return self.until(lambda: self.job.state in states, seconds)
 
@@ -119,13 +116,3 @@ def with_targets(workspace: Workspace, **targets: TargetSection) -> Workspace:
     }
     path.write_text(yaml.safe_dump(recipe))
     return Workspace.open(workspace.root)
-
-
-def environment() -> dict[str, str]:
-    """What a session on the made machines needs to find this package."""
-    return {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "OPADPO_TEST_PYTHON": sys.executable,
-    }

@@ -11,12 +11,31 @@ from typing import Any, Self
 
 import httpx
 
+OFTEN = "from app.jobs import refreshing; refreshing.EVERY = 0.5"
+"""It looks at jobs on other machines more often than usual."""
+ESTIMATED = """
+from app.jobs import estimates
+estimates._estimate = lambda *_: {
+    "state": "done", "parts": {"weights": 3e8, "activations": 1e8, "margin": 7e8}, "total": 1.1e9, "memory": 1.6e10,
+    "device": "RAM", "gpu": False, "close": False, "impossible": False, "cards": "24 GiB: 64", "advice": [],
+}
+"""
+"""Its estimates of memory cost nothing: each of the real ones takes a process with torch some seconds."""
+_PROGRAM = """
+import sys
+{before}
+from opadpo.cli import main
+sys.exit(main())
+"""
+
 
 class RunningApp:
     """`opadpo app` on a workspace, from `start` to `stop`."""
 
-    def __init__(self, workspace: Path, *, log: Path | None = None) -> None:
+    def __init__(self, workspace: Path, *, log: Path | None = None, before: str = "") -> None:
         self.workspace = workspace
+        self.before = before
+        """Lines of Python that its process runs first."""
         self.log = log
         """Where its standard error goes, if not to ours."""
         self.port = 0
@@ -28,7 +47,8 @@ class RunningApp:
 
     def start(self) -> None:
         """Start it and wait until it listens; the second time at the same port."""
-        command = [sys.executable, "-m", "opadpo", "app", str(self.workspace), "--port", str(self.port)]
+        program = ["-c", _PROGRAM.format(before=self.before)] if self.before else ["-m", "opadpo"]
+        command = [sys.executable, *program, "app", str(self.workspace), "--port", str(self.port)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with self.log.open("a") if self.log else nullcontext() as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)

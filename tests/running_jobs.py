@@ -1,8 +1,9 @@
 """Jobs whose commands are small programs, run by the real runner in processes of their own."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from opadpo.jobs.folder import JOB_FILE, new_id, read_job, write_job
 from opadpo.jobs.record import PYTHON, TERMINAL, Attempt, Job, JobRequest, Resources, now, observe
@@ -12,7 +13,11 @@ from opadpo.recipe import preset_text
 from opadpo.recipe.jobs import TargetSection
 from opadpo.workspace import Workspace
 
+PATIENCE = 120.0
+"""Seconds: only a job that hangs takes so long, on however slow a machine."""
 SIZES = ["prepare.subset_size=12", "prepare.heldout_size=4"]
+
+T = TypeVar("T")
 
 
 def toy_workspace(root: Path, *more: str) -> Workspace:
@@ -58,20 +63,31 @@ def ran(workspace: Workspace, *programs: str, **fields: Any) -> tuple[Job, Path]
     return until(folder), folder
 
 
-def until(folder: Path, *states: str, seconds: float = 30.0) -> Job:
+def until(folder: Path, *states: str, seconds: float = PATIENCE) -> Job:
     """The job once it is in one of these states (none named: once it has ended)."""
-    deadline = time.monotonic() + seconds
-    while (job := observe(read_job(folder), folder)).state not in (states or TERMINAL):
-        assert time.monotonic() < deadline, (folder / JOB_FILE).read_text()
-        time.sleep(0.1)
-    return job
+
+    def there() -> Job | None:
+        job = observe(read_job(folder), folder)
+        return job if job.state in (states or TERMINAL) else None
+
+    return until_so(there, lambda: (folder / JOB_FILE).read_text(), seconds=seconds)
 
 
-def until_file(path: Path, seconds: float = 20.0) -> str:
+def until_file(path: Path, seconds: float = PATIENCE) -> str:
     """The content of a file once there is any."""
+    return until_so(lambda: path.read_text() if path.exists() else "", lambda: f"{path} does not come", seconds=seconds)
+
+
+def until_so(
+    what: Callable[[], T | None],
+    told: Callable[[], object] = lambda: "",
+    *,
+    seconds: float = PATIENCE,
+    every: float = 0.1,
+) -> T:
+    """What a look tells as soon as that is something; `told` says how it stands if that takes too long."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if path.exists() and (text := path.read_text()):
-            return text
-        time.sleep(0.05)
-    raise AssertionError(f"{path} does not come")
+    while not (found := what()):
+        assert time.monotonic() < deadline, told()
+        time.sleep(every)
+    return found

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+ROOT = Path(__file__).parents[1]
 SSHD = "/usr/sbin/sshd"
 ALIAS = "node"
 """What the client's configuration calls the server."""
@@ -142,6 +143,11 @@ def running(environment: Mapping[str, str] | None = None) -> Iterator[SshServer]
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def environment() -> dict[str, str]:
+    """What sessions there need to find this package."""
+    return {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def script(path: Path, *lines: str) -> Path:

@@ -1,5 +1,6 @@
 """Locks in a job's folder: who brings it to where it runs, and who asks its machine for it or copies what it made."""
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,8 +15,6 @@ REFRESH_LOCK = ".refresh.lock"
 """In a job's folder: held by whoever asks its machine for it, or copies something there or back."""
 LOCK_SECONDS = 30.0
 POLL_SECONDS = 0.5
-GLANCE_SECONDS = 0.1
-"""Longer than another glance at the same lock takes, which must not pass for somebody who brings the job."""
 
 
 class Ways:
@@ -63,7 +62,11 @@ def alone(folder: Path, progress: Progress) -> Iterator[None]:
 def is_on_its_way(folder: Path) -> bool:
     """Whether a process that lives has the job in its hands."""
     try:
-        with FileLock(folder / WAY_LOCK, timeout=GLANCE_SECONDS, poll_interval=GLANCE_SECONDS / 10):
-            return False
-    except Timeout:
+        with (folder / WAY_LOCK).open("rb") as lock:
+            # Shared: another glance at the same moment must not pass for somebody who brings the job.
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    except FileNotFoundError:
+        return False
+    return False

@@ -1,13 +1,13 @@
 """Jobs on their way to another machine: nobody waits for the copying, nobody calls them lost, nothing goes unsaid."""
 
+import fcntl
 import threading
-import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from running_jobs import toy_workspace
+from running_jobs import PATIENCE, toy_workspace, until_so
 
 from app.jobs import starting
 from app.jobs.refreshing import Refresher
@@ -65,7 +65,6 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jobs:
     monkeypatch.setattr(
         found, "_target_of", lambda job: FarAway("far", TargetSection(kind="ssh", host="h"), found.workspace)
     )
-    monkeypatch.setattr(starting, "SOON", 0.2)
     made = found._job
     far = {"target": "far", "target_settings": TargetSection(kind="ssh", host="h")}
     monkeypatch.setattr(found, "_job", lambda *a, **k: made(*a, **k).model_copy(update=far))
@@ -75,28 +74,34 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jobs:
 REQUEST = JobRequest(step="prepare")
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a job to arrive."""
+    monkeypatch.setattr(starting, "SOON", 0.05)
+
+
 def until(jobs: Jobs, job_id: str, state: str) -> Job:
-    deadline = time.monotonic() + 10
-    while (job := jobs.get(job_id)).state != state:
-        assert time.monotonic() < deadline, (job.state, job.reason)
-        time.sleep(0.02)
-    return job
+    return until_so(lambda: found if (found := jobs.get(job_id)).state == state else None, lambda: jobs.get(job_id))
 
 
+def until_told(begin: Starting, job_id: str, word: str | None) -> None:
+    until_so(lambda: begin.word(job_id) == word, lambda: begin.word(job_id))
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.slow
 def test_a_long_way_is_told_and_nobody_calls_the_job_lost(jobs: Jobs):
     begin = Starting(jobs)
     job = begin.submit(REQUEST, by="lea", cloned_from=None)
     assert job.state == "queued"
-    assert begin.word(job.job_id) == "Sending to far, 25 %"
+    until_told(begin, job.job_id, "Sending to far, 25 %")
     folder = jobs.folder(job.job_id)
     write_job(folder, job.changed(queued_at=now() - timedelta(hours=1)))
     Refresher(jobs).look(job)
     assert read_job(folder).state == "queued"
     FarAway.arrive.set()
     assert until(jobs, job.job_id, "running")
-    while begin.word(job.job_id):
-        time.sleep(0.02)
+    until_told(begin, job.job_id, None)
 
 
 def test_nobody_looks_at_a_job_before_it_is_handed_over(jobs: Jobs):
@@ -121,15 +126,16 @@ def test_who_waits_for_another_copy_says_so_and_can_be_stopped(jobs: Jobs, monke
     Refresher(jobs).look(job)
     told: list[str] = []
     with FileLock(jobs.folder(job.job_id) / on_the_way.REFRESH_LOCK):
+        monkeypatch.setattr(starting, "SOON", 0.05)
         begin.resume(job.job_id)
-        assert (begin.word(job.job_id) or "").startswith("Waiting until what is being copied")
+        until_so(lambda: (begin.word(job.job_id) or "").startswith("Waiting until what is being copied"))
         assert begin.stop(job.job_id, by="jonas")
         assert until(jobs, job.job_id, "cancelled").attempt.number == 2
         fetched = threading.Thread(target=lambda: told.extend(["came", *jobs.fetch(job.job_id)]), daemon=True)
         fetched.start()
         fetched.join(0.2)
         assert told == []
-    fetched.join(10)
+    fetched.join(PATIENCE)
     assert told == ["came"]
 
 
@@ -148,6 +154,7 @@ def test_a_wish_to_stop_is_seen_here_until_it_is_heard_there(jobs: Jobs, monkeyp
     assert not shown.detail(jobs.get(job.job_id), admin=True).stopping
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.slow
 @pytest.mark.parametrize("error", [UserError("no room"), StepFailed("no runner")])
 def test_what_fails_late_stands_on_the_job(jobs: Jobs, error: OpadpoError):
@@ -165,6 +172,7 @@ def test_what_fails_at_once_is_told_and_leaves_nothing(jobs: Jobs):
     assert jobs.list() == []
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_job_that_cannot_be_withdrawn_is_on_its_way_no_longer(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
@@ -176,20 +184,17 @@ def test_a_job_that_cannot_be_withdrawn_is_on_its_way_no_longer(jobs: Jobs, monk
     job = begin.submit(REQUEST, by="lea", cloned_from=None)
     FarAway.error = UserError("no room")
     FarAway.arrive.set()
-    deadline = time.monotonic() + 10
-    while begin.word(job.job_id):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until_told(begin, job.job_id, None)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_job_is_stopped_on_its_way_and_tried_again(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
     begin = Starting(jobs)
     job = begin.submit(REQUEST, by="lea", cloned_from=None)
     assert begin.stop(job.job_id, by="jonas")
     stopped = until(jobs, job.job_id, "cancelled")
     assert stopped.reason == "Cancelled by jonas before it had arrived"
-    while begin.word(job.job_id):
-        time.sleep(0.02)
+    until_told(begin, job.job_id, None)
     assert not begin.stop(job.job_id, by="jonas")
     FarAway.error = UserError("it does not answer")
     FarAway.arrive.set()
@@ -202,6 +207,7 @@ def test_a_job_is_stopped_on_its_way_and_tried_again(jobs: Jobs, monkeypatch: py
     assert begin.resume(job.job_id).attempt.number == 2
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.slow
 def test_a_job_resumed_the_moment_it_was_withdrawn_is_on_its_way(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
     begin, withdraw, carried = Starting(jobs), jobs.withdraw, []
@@ -214,21 +220,20 @@ def test_a_job_resumed_the_moment_it_was_withdrawn_is_on_its_way(jobs: Jobs, mon
     monkeypatch.setattr(jobs, "withdraw", withdraw_and_resume)
     job = begin.submit(REQUEST, by="lea", cloned_from=None)
     assert begin.stop(job.job_id, by="jonas")
-    deadline = time.monotonic() + 10
-    while not carried:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    carried[0].join(10)
-    assert begin.word(job.job_id) == "Sending to far, 25 %"
+    until_so(lambda: carried)
+    carried[0].join(PATIENCE)
+    until_told(begin, job.job_id, "Sending to far, 25 %")
 
 
-@pytest.mark.slow
-def test_a_glance_at_a_job_does_not_pass_for_somebody_who_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(on_the_way, "GLANCE_SECONDS", 5.0)  # on a busy machine another glance may take long
-    other = FileLock(tmp_path / on_the_way.WAY_LOCK, thread_local=False)
-    other.acquire()
-    threading.Timer(0.05, other.release).start()
+def test_a_glance_at_a_job_does_not_pass_for_somebody_who_brings_it(tmp_path: Path):
+    ways = on_the_way.Ways()
     assert not on_the_way.is_on_its_way(tmp_path)
+    with ways.beginning(tmp_path):
+        assert on_the_way.is_on_its_way(tmp_path)
+    ways.end(tmp_path)
+    with (tmp_path / on_the_way.WAY_LOCK).open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # another glance, which takes its time
+        assert not on_the_way.is_on_its_way(tmp_path)
 
 
 def test_one_job_that_cannot_be_read_does_not_end_the_looks_at_others(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):

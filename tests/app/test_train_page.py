@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,21 +11,17 @@ from typing import NamedTuple
 
 import job_folders
 import pytest
-import slurm_cluster
-import ssh_server
 from axe_playwright_python.sync_playwright import Axe
 from filled_workspace import HOSTILE
-from playwright.sync_api import Browser, Page, expect
-from remote_jobs import JobByHand, environment, with_targets
-from running_app import RunningApp
+from playwright.sync_api import Browser, Page, Route, expect
+from running_app import ESTIMATED, RunningApp
 from running_jobs import made_job, started, toy_workspace, until
 from watched_page import watched
 
 from opadpo.accounts.database import Database
 from opadpo.accounts.people import People
-from opadpo.jobs.folder import FETCHED_FILE, LOG_FILE, read_job
-from opadpo.jobs.record import PYTHON, JobRequest
-from opadpo.recipe.jobs import TargetSection
+from opadpo.jobs.folder import LOG_FILE, read_job
+from opadpo.jobs.record import JobRequest
 from opadpo.workspace import Workspace
 
 pytestmark = pytest.mark.browser
@@ -43,36 +38,6 @@ for step in range(1, 2000):
     time.sleep(0.2)
 """
 """A program that does as training does, without a model."""
-
-
-UNTIL = """
-import json, pathlib, sys, time
-folder, enough = map(pathlib.Path, sys.argv[1:])
-step = 0
-while not enough.exists():
-    step += 1
-    print(f"step {step} of many", file=sys.stderr)
-    with (folder / "metrics.jsonl").open("a") as stream:
-        stream.write(json.dumps({"run": "opa", "step": step, "loss": 1 / step}) + "\\n")
-    time.sleep(0.2)
-"""
-"""The same, until a file is there."""
-MAKES = """
-import datetime, pathlib, sys
-from opadpo.manifest import Manifest
-adapter = pathlib.Path(sys.argv[1], "adapters/opa")
-adapter.mkdir(parents=True)
-(adapter / "weights").write_text("made there")
-at = datetime.datetime.now(datetime.UTC)
-made = Manifest(artefact="adapters/opa", step="train", settings={}, inputs={}, started_at=at, finished_at=at)
-(adapter / "manifest.json").write_text(made.model_dump_json())
-"""
-"""A program that leaves an adapter, as a training does."""
-SPY = """
-window.told = [];
-window.Notification = class { constructor(title) { window.told.push(title); } };
-window.Notification.requestPermission = async () => "granted";
-"""
 
 
 class World(NamedTuple):
@@ -95,7 +60,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     strange = job_folders.make(workspace, "20260101-100000-rollout-evil", step="rollout", state="failed",
                                title=HOSTILE, reason=HOSTILE, age=timedelta(days=3))  # fmt: skip
     (strange / LOG_FILE).write_bytes(f"{HOSTILE}\n\x1b[31mred\x1b[0m \x07bell \u202eback\n{'x' * 5000}\n".encode())
-    with RunningApp(workspace.root) as app:
+    with RunningApp(workspace.root, before=ESTIMATED) as app:
         yield World(workspace, app)
     patch.undo()
 
@@ -293,6 +258,52 @@ def test_filters_search_and_keys_are_in_the_address(page: Page):
     expect(page.get_by_role("dialog")).to_contain_text("Clone with changes")
 
 
+def test_of_late_answers_only_the_newest_counts(page: Page):
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route) if len(held) < 2 else route.continue_()
+
+    def release(route: Route) -> None:
+        with page.expect_response(route.request.url):
+            route.continue_()
+
+    def await_held(count: int) -> None:
+        while len(held) < count:
+            page.wait_for_timeout(20)
+
+    visit(page, "20260101-110000-opadpo-othr")
+    page.route("**/jobs/*-full/live?*", hold)
+    full, other = (page.locator(".t-jobs a").filter(has_text=title) for title in ("full", "other"))
+    full.click()
+    await_held(1)
+    expect(page.locator(".t-top")).to_have_attribute("inert", "")  # what can be done there is still the other's
+    other.click()
+    expect(page.locator(".t-top[inert]")).to_have_count(0)
+    full.click()
+    await_held(2)
+    release(held[1])
+    expect(page.get_by_role("heading", name="full", exact=True)).to_be_visible()
+    lines = page.locator(".t-log > span").count()
+    assert lines > 50
+    release(held[0])
+    page.wait_for_timeout(300)
+    assert page.locator(".t-log > span").count() == lines
+
+    held.clear()
+    page.route("**/form?step=rollout*", hold)
+    page.keyboard.press("n")
+    dialog = page.get_by_role("dialog", name="New job")
+    start = dialog.get_by_role("button", name="Start")
+    dialog.get_by_role("button", name="Rollout").click()
+    expect(start).to_be_disabled()
+    dialog.get_by_role("button", name="Prepare").click()
+    expect(start).to_be_enabled()
+    release(held[0])
+    expect(dialog.get_by_role("button", name="Prepare")).to_have_attribute("aria-pressed", "true")
+    expect(dialog.get_by_role("region", name="Command")).to_contain_text("opadpo prepare")
+
+
 @pytest.mark.parametrize("size", [(1440, 900), (1024, 768)])
 def test_strange_texts_are_shown_as_they_are_and_nothing_sticks_out(page: Page, size: tuple[int, int]):
     page.set_viewport_size({"width": size[0], "height": size[1]})
@@ -374,110 +385,6 @@ def test_what_the_server_cannot_do_is_said_and_the_dialog_waits_for_it(page: Pag
     expect(page.locator(".t-lost")).to_be_hidden()
 
 
-@pytest.mark.slow
-def test_a_job_on_another_machine_is_followed_through_a_lost_connection_to_its_end(
-    browser: Browser, tmp_path: Path, monkeypatch
-):
-    monkeypatch.setenv("OPADPO_RUNTIME", str(tmp_path / "line"))
-    with ssh_server.running({**environment(), "OPADPO_RUNTIME": str(tmp_path / "line there")}) as sshd:
-        far = TargetSection(
-            kind="ssh", host=ssh_server.ALIAS, ssh_config=str(sshd.client_config), python=sys.executable,
-            grace_seconds=5,
-        )  # fmt: skip
-        workspace = with_targets(toy_workspace(tmp_path / "far off"), far=far)
-        enough = tmp_path / "enough"
-        job = JobByHand(workspace, far, [PYTHON, "-u", "-c", UNTIL, "{job}/", str(enough)], runs=["opa"]).submit()
-        with RunningApp(workspace.root) as app:
-            context = browser.new_context(base_url=app.url, storage_state=app.state())
-            context.add_init_script(SPY)
-            page = context.new_page()
-            page.set_default_timeout(30_000)
-            visit(page, job.folder.name)
-            log, banner = page.get_by_role("region", name="Lines of the log"), page.locator(".t-banner.warn")
-            expect(log).to_contain_text("step 2 ", timeout=30_000)
-            expect(page.get_by_role("img", name=re.compile("Loss: loss"))).to_be_visible()
-            page.get_by_role("button", name="Tell me when it ends").click()
-            page.get_by_label("State").select_option("running")
-            sshd.refuse()
-            assert sshd.cut() > 0
-            expect(banner).to_contain_text("far by SSH cannot be reached since", timeout=30_000)
-            expect(page.locator(".t-jobs .t-sub.warn")).to_contain_text("the job goes on there")
-            enough.touch()
-            sshd.start()
-            expect(page.locator(".t-jobhead .t-state")).to_have_text("Succeeded", timeout=60_000)
-            expect(banner).to_have_count(0)
-            expect(log).to_contain_text("exit 0")
-            page.wait_for_function("window.told.length")
-            assert page.evaluate("window.told") == ["by hand: Succeeded"]
-            context.close()
-
-
-@pytest.mark.slow
-def test_results_are_seen_coming_and_come_after_all(browser: Browser, tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("OPADPO_RUNTIME", str(tmp_path / "line"))
-    (tmp_path / "tools").mkdir()
-    hold = tmp_path / "hold"
-    copy = f'exec {shutil.which("rsync")} "$@"'
-    slow = ["printf ' 1  50%%\\r'", f"while [ -e '{hold}' ]; do sleep 0.1; done"]  # it says how far it is, and waits
-    ssh_server.script(tmp_path / "tools/rsync", f'case "$*" in *--dry-run*) {copy};; esac', *slow, copy)
-    with ssh_server.running({**environment(), "OPADPO_RUNTIME": str(tmp_path / "line there")}) as sshd:
-        far = TargetSection(
-            kind="ssh", host=ssh_server.ALIAS, ssh_config=str(sshd.client_config), python=sys.executable,
-        )  # fmt: skip
-        workspace = with_targets(toy_workspace(tmp_path / "far off"), far=far)
-        job = JobByHand(workspace, far, [PYTHON, "-c", MAKES, "{workspace}"], writes=["adapters/opa"]).submit()
-        monkeypatch.setenv("PATH", str(tmp_path / "tools"), prepend=os.pathsep)
-        hold.touch()
-        with RunningApp(workspace.root) as app, watched(browser, app) as page:
-            visit(page, job.folder.name)
-            expect(page.locator(".t-jobhead .t-state")).to_have_text("Succeeded", timeout=60_000)
-            coming, late = page.locator(".t-banner.plain"), page.locator(".t-banner.warn")
-            expect(coming).to_contain_text(re.compile(r"Its results come: Fetching from node, \d+ %"), timeout=30_000)
-            expect(page.locator(".t-jobs .t-sub")).to_contain_text("its results come")
-            with workspace.lock("adapters/opa"):
-                hold.unlink()
-                expect(late).to_contain_text("What it has made does not come from far by SSH since", timeout=30_000)
-                expect(late).to_contain_text("adapters/opa")
-                expect(coming).to_have_count(0)
-                assert not workspace.adapter("opa").exists()
-            expect(late).to_have_count(0, timeout=60_000)
-            assert (workspace.adapter("opa") / "weights").read_text() == "made there"
-            assert (job.folder / FETCHED_FILE).read_text() == "adapters/opa"
-
-
-@pytest.mark.slow
-def test_a_job_waits_in_the_queue_of_a_cluster_is_cancelled_resumed_and_cloned(
-    browser: Browser, tmp_path: Path, monkeypatch
-):
-    with slurm_cluster.running() as cluster:
-        monkeypatch.setenv("HOME", str(tmp_path))
-        monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
-        closed = TargetSection(kind="slurm", partition="closed")
-        workspace = with_targets(toy_workspace(tmp_path / "toy"), closed=closed)
-        with RunningApp(workspace.root) as app, watched(browser, app, usual="status of 409") as page:
-            page.set_default_timeout(40_000)
-            page.goto("/train")
-            page.locator(".d-blank").get_by_role("button", name="New job").click()
-            dialog, state = page.get_by_role("dialog"), page.locator(".t-jobhead .t-state")
-            dialog.get_by_role("button", name="Prepare").click()
-            dialog.get_by_label("target", exact=True).select_option(label="closed, Slurm")
-            dialog.get_by_role("button", name="Start").click()
-            why = "The job does not start: the partition closed is closed"
-            expect(page.locator(".t-banner")).to_contain_text(why, timeout=40_000)
-            expect(state).to_have_text("Queued")
-            page.get_by_role("button", name="Cancel").click()
-            page.get_by_role("button", name="Stop", exact=True).click()
-            expect(page.locator(".t-banner")).to_contain_text("before it started", timeout=40_000)
-            expect(state).to_have_text("Cancelled")
-            page.get_by_role("button", name="Resume").click()
-            expect(page.get_by_role("list", name="Attempts")).to_contain_text("Attempt 2", timeout=40_000)
-            expect(page.locator(".t-tries")).to_contain_text("Slurm 2")
-            page.get_by_role("button", name="Clone").click()
-            expect(dialog.get_by_label("target", exact=True)).to_have_value("closed")
-            dialog.get_by_role("button", name="Start").click()
-            expect(dialog.get_by_role("alert")).to_contain_text("Another job writes prompts", timeout=40_000)
-
-
 def test_who_is_no_admin_sees_jobs_without_commands(browser: Browser, tmp_path: Path, monkeypatch):
     workspace = toy_workspace(tmp_path / "team")
     folder = job_folders.make(workspace, "20260101-120000-opadpo-full", title="theirs", runs=["opadpo"])
@@ -486,7 +393,7 @@ def test_who_is_no_admin_sees_jobs_without_commands(browser: Browser, tmp_path: 
     people = People(Database.open(workspace.users_db))
     people.add("boss", "admin", "a long passphrase 1")
     people.add("jonas", "reviewer", "a long passphrase 2")
-    with RunningApp(workspace.root) as app:
+    with RunningApp(workspace.root, before=ESTIMATED) as app:
         context = browser.new_context(base_url=app.url)
         page = context.new_page()
         page.goto("/login")
@@ -513,5 +420,8 @@ def test_an_empty_workspace_says_what_to_do(browser: Browser, app):
     page.goto("/train")
     expect(page.get_by_role("heading", name="No jobs yet")).to_be_visible()
     page.locator(".d-blank").get_by_role("button", name="New job").click()
-    expect(page.get_by_role("dialog", name="New job")).to_be_visible()
+    dialog = page.get_by_role("dialog", name="New job")
+    expect(dialog.get_by_role("region", name="Memory estimate")).to_contain_text(
+        "Adapter and optimizer", timeout=180_000
+    )
     context.close()

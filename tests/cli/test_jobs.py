@@ -7,12 +7,15 @@ from pathlib import Path
 
 import job_folders
 import pytest
+import trainable_workspace
 from command import Run
-from running_jobs import SIZES, until, until_file
+from running_jobs import SIZES, until, until_so
 
 from opadpo.jobs.folder import read_job, write_job
 from opadpo.workspace import Workspace
 
+STEPS = 80
+"""Of a training that is killed soon after it has begun."""
 SET = [word for size in SIZES for word in ("--set", size)]
 
 
@@ -97,21 +100,27 @@ def test_a_step_reads_another_recipe(run: Run, folder: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_training_in_the_background_is_lost_found_and_resumed_from_its_checkpoint(run: Run, folder: Path):
-    slow = ["--set", "train.opa.epochs=400", "--set", "train.opa.save_steps=2", "--set", "train.opa.max_steps=12"]
-    for step in ("prepare", "rollout", "revise"):
-        assert run(step, folder).status == 0
-    begun = run("jobs", "submit", folder, "pipeline", "--steps", "build,opa", *slow, "--json")
+def test_training_in_the_background_is_lost_found_and_resumed_from_its_checkpoint(
+    run: Run, tmp_path: Path, tiny_llava_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OPADPO_RUNTIME", str(tmp_path / "line"))
+    workspace = trainable_workspace.make(tmp_path / "w", tiny_llava_folder)
+    folder, trained = workspace.root, workspace.run("opa")
+    long = ["--set", "train.opa.epochs=400", "--set", f"train.opa.max_steps={STEPS}"]
+    begun = run("jobs", "submit", folder, "pipeline", "--steps", "build,opa", *long, "--json")
     assert begun.status == 0, begun.err
     job = folder / "jobs" / begun.result["job_id"]
-    until_file(folder / "runs" / "opa" / "metrics.jsonl", seconds=120)
+    until_so(lambda: list(trained.glob("checkpoint-*/complete.json")), lambda: (job / "log.txt").read_text())
     os.kill(begun.result["attempts"][0]["pid"], signal.SIGKILL)
     assert until(job).state == "lost"
+    first = (trained / "metrics.jsonl").read_text().splitlines()[0]
     again = run("jobs", "resume", folder, job.name, "--follow", "--json")
     assert again.status == 0, again.err
     assert [attempt["state"] for attempt in again.result["attempts"]] == ["lost", "succeeded"]
     results = [json.loads(line) for line in (job / "result.jsonl").read_text().splitlines()]
+    assert results[0]["status"] == "done"
     assert [each["status"] for each in results[-2:]] == ["up_to_date", "done"]
-    steps = [json.loads(line)["step"] for line in (folder / "runs" / "opa" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == sorted(set(steps))
-    assert (folder / "adapters" / "opa" / "adapter_model.safetensors").is_file()
+    lines = (trained / "metrics.jsonl").read_text().splitlines()
+    assert lines[0] == first  # with the time at which it was written
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, STEPS + 1))
+    assert (workspace.adapter("opa") / "adapter_model.safetensors").is_file()

@@ -3,26 +3,17 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ssh_server
 from command import Run
-from remote_jobs import environment, with_targets
+from remote_jobs import with_targets
 from running_jobs import toy_workspace
 from ssh_server import ALIAS, SshServer, bare_python
 
 from opadpo.recipe.jobs import TargetSection
 from opadpo.workspace import Workspace
-
-
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[SshServer]:
-    """A machine that is reached over ssh."""
-    with ssh_server.running(environment()) as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,15 +1,16 @@
-"""A workspace of its own for each test, and a line for devices of its own; machines for the remote ones."""
+"""A workspace of its own for each test, and a line for devices of its own; the machine for the remote ones."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import slurm_cluster
 import ssh_server
-from remote_jobs import environment
+import trainable_workspace
 from running_jobs import toy_workspace
 
 from opadpo.jobs.machines import OverSsh
+from opadpo.progress import SilentProgress
+from opadpo.steps.build import build
 from opadpo.workspace import Workspace
 
 
@@ -25,11 +26,11 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ssh_server.SshServer]:
-    """A machine that is reached over ssh; a test that stops it starts it again."""
-    queue = tmp_path_factory.mktemp("queue")
-    with ssh_server.running({**environment(), "OPADPO_RUNTIME": str(queue)}) as server:
-        yield server
+def trainable(tiny_llava_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which everything before training is done; tests train in a copy."""
+    made = trainable_workspace.make(tmp_path_factory.mktemp("trainable") / "w", tiny_llava_folder)
+    build(made, progress=SilentProgress())
+    return made.root
 
 
 @pytest.fixture
@@ -38,10 +39,3 @@ def machine(sshd: ssh_server.SshServer) -> Iterator[OverSsh]:
     found = OverSsh(ssh_server.ALIAS, str(sshd.client_config))
     yield found
     found.close()
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[slurm_cluster.SlurmCluster]:
-    """A Slurm of one node with one fake GPU."""
-    with slurm_cluster.running() as found:
-        yield found

@@ -4,16 +4,16 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-import trainable_workspace
 from remote_jobs import STUBBORN, JobByHand, made, python, with_targets
+from running_jobs import until_so
 from slurm_cluster import NODES, SlurmCluster
-from ssh_server import ALIAS, running
+from ssh_server import ALIAS, environment, running
 
 from opadpo.errors import DependencyMissing, UserError
 from opadpo.jobs.batch_script import pending
@@ -22,9 +22,7 @@ from opadpo.jobs.folder import read_job, write_job
 from opadpo.jobs.record import Job, JobRequest, Resources
 from opadpo.jobs.service import Jobs
 from opadpo.jobs.several_nodes import command
-from opadpo.progress import SilentProgress
 from opadpo.recipe.jobs import TargetSection
-from opadpo.steps.build import build
 from opadpo.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -50,6 +48,15 @@ def here(cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def batch(**fields: Any) -> TargetSection:
     """The cluster as a target."""
     return TargetSection(**{"kind": "slurm", "gpus_per_node": 1, "grace_seconds": 1.0, **fields})
+
+
+def nodes(job_id: str) -> set[str]:
+    """Names of the nodes on which processes of a job run."""
+    found = set()
+    for process in marked(job_id):
+        with suppress(psutil.Error):  # it may end while we look
+            found.add(process.environ().get("SLURMD_NODENAME", ""))
+    return found
 
 
 def test_two_jobs_take_turns_on_one_gpu(workspace: Workspace) -> None:
@@ -186,9 +193,8 @@ def test_a_runner_that_left_no_word_is_judged_by_slurm(cluster: SlurmCluster, wo
 
 
 def test_a_login_node_over_ssh_mirrors_the_job(cluster: SlurmCluster, workspace: Workspace, tmp_path: Path) -> None:
-    environment = {**cluster.environment, "PYTHONPATH": os.environ.get("PYTHONPATH", str(Path.cwd()))}
     folder = tmp_path / "cluster's folder"
-    with running(environment) as server:
+    with running({**environment(), **cluster.environment}) as server:
         far = batch(host=ALIAS, ssh_config=str(server.client_config), python=sys.executable, folder=str(folder))
         job = JobByHand(workspace, far, python(SAY)).submit()
         job.until_state("succeeded")
@@ -213,44 +219,38 @@ sys.exit(several_nodes.main([]))
     both = batch(nodes=2, gpus_per_node=None, grace_seconds=4.0)
     job = JobByHand(workspace, both, python(code), resources=Resources(gpus=0, nodes=2)).submit()
     job.until(lambda: job.printed.count("up") == 2)
-    assert {process.environ().get("SLURMD_NODENAME") for process in marked(job.job.job_id)} == set(NODES)
+    assert nodes(job.job.job_id) == set(NODES)
     job.cancel()
     job.until_state("cancelled")
     assert marked(job.job.job_id) == []
 
 
-def test_two_nodes_train_together_are_cancelled_together_and_go_on(tmp_path: Path) -> None:
-    base = trainable_workspace.base(tmp_path / "base")
-    settings = ["train.opa.epochs=30", "train.opa.save_steps=1000"]
-    trainable = trainable_workspace.make(tmp_path / "work space", base, settings)
-    build(trainable, progress=SilentProgress())
-    workspace = with_targets(trainable, both=TargetSection(kind="slurm", nodes=2, grace_seconds=30.0))
+def test_two_nodes_train_together_are_cancelled_together_and_go_on(trainable: Path, tmp_path: Path) -> None:
+    target = TargetSection(kind="slurm", nodes=2, grace_seconds=60.0)
+    workspace = with_targets(Workspace.open(shutil.copytree(trainable, tmp_path / "two nodes")), both=target)
     jobs, run = Jobs(workspace), workspace.run("opa")
-    job_id = jobs.submit(JobRequest(step="opa", target="both"), by="tester").job_id
+    long = ["train.opa.epochs=20", "train.opa.save_steps=1000"]
+    job_id = jobs.submit(JobRequest(step="opa", target="both", overrides=long), by="tester").job_id
     log = jobs.folder(job_id) / "log.txt"
 
-    def until(true: Callable[[Job], bool]) -> Job:
-        deadline = time.monotonic() + 240
-        while not true(job := jobs.refresh(job_id)):
-            assert time.monotonic() < deadline, (job.reason, log.read_text())
-            time.sleep(0.2)
+    def ended() -> Job:
+        job = until_so(lambda: job if (job := jobs.refresh(job_id)).terminal else None, log.read_text, every=0.5)
+        assert marked(job_id) == []
         return job
 
-    until(lambda job: (run / "metrics.jsonl").exists() or job.terminal)
-    nodes = {process.environ().get("SLURMD_NODENAME") for process in marked(job_id)}
-    assert set(NODES) <= nodes
+    until_so(lambda: (run / "metrics.jsonl").exists() or jobs.refresh(job_id).terminal, log.read_text)
+    assert set(NODES) <= nodes(job_id)
     jobs.cancel(job_id, by="tester")
-    assert until(lambda job: job.terminal).state == "cancelled", log.read_text()
-    assert marked(job_id) == []
+    assert ended().state == "cancelled", log.read_text()
     assert "attempt 1: opadpo train opa\n" in log.read_text()
     # Nothing but the wish to stop has saved one.
     (kept,) = run.glob("checkpoint-*/complete.json")
     assert len(list(kept.parent.glob("rng_state_*"))) == 2
     jobs.resume(job_id, by="tester")
-    job = until(lambda job: job.terminal)
+    job = ended()
     assert job.state == "succeeded", (job.reason, log.read_text())
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, 91))
+    assert steps == list(range(1, 61))
     assert (workspace.adapter("opa") / "adapter_model.safetensors").exists()
 
 

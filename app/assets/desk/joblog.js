@@ -29,6 +29,7 @@ export class Log {
     this.page = page;
     this.follow = h("button", { type: "button", class: "d-switch t-follow", role: "switch", "aria-checked": "true", on: { click: () => this.setFollow(!this.following) } }, "Follow");
     this.following = true;
+    this.searching = 0;
     let timer;
     this.input = h("input", { type: "search", placeholder: "Search log", autocomplete: "off", "aria-label": "Search log", maxlength: "200", on: { input: () => {
       clearTimeout(timer);
@@ -49,6 +50,7 @@ export class Log {
   /** Begin with another job. */
   begin(id) {
     this.id = id;
+    this.searching += 1; // what is found in another log comes too late
     this.offset = null;
     this.empty = true;
     this.lines.replaceChildren(h("span", { class: "d-muted" }, "Nothing yet"));
@@ -112,7 +114,7 @@ export class Log {
 
   async search() {
     const text = this.input.value.trim();
-    const ticket = (this.searching = (this.searching ?? 0) + 1);
+    const ticket = (this.searching += 1);
     if (!text) {
       this.note.textContent = "";
       return this.show(false);

@@ -31,12 +31,14 @@ export class NewJob {
   constructor(page, started) {
     Object.assign(this, { page, started });
     this.memory = new Memory(true);
+    this.looking = 0;
   }
 
   /** Ask the server for a form and show it: of a step, or of a job to clone. */
   async open(asked = {}) {
+    const still = this.page.newest("form");
     const form = await this.page.attempt(() => api.form({ step: "opadpo", ...asked }));
-    if (!form) return;
+    if (!form || !still()) return;
     this.clone = asked.clone ?? null;
     this.build();
     this.fill(form);
@@ -104,9 +106,11 @@ export class NewJob {
   /** Another step or preset: the form is made anew, with what was changed in this one. */
   async change(asked) {
     const now = this.entered();
-    clearTimeout(this.timer);
+    const still = this.page.newest("form");
+    this.wait();
     this.form.inert = true; // what were typed now would be lost
-    const form = await this.page.attempt(() => api.form({ step: now.step, preset: now.preset, ...asked }), (trouble) => this.unchanged(trouble));
+    const form = await this.page.attempt(() => api.form({ step: now.step, preset: now.preset, ...asked }), (trouble) => still() && this.unchanged(trouble));
+    if (!still()) return;
     this.form.inert = false;
     if (!this.node.isConnected) return;
     if (!form) return this.focusOn(asked);
@@ -138,17 +142,23 @@ export class NewJob {
     };
   }
 
+  /** Nothing can be started until somebody has looked at what is entered now. */
+  wait() {
+    clearTimeout(this.timer);
+    this.looking += 1;
+    this.go.disabled = true;
+  }
+
   later() {
     this.refused = "";
-    this.go.disabled = true;
-    clearTimeout(this.timer);
+    this.wait();
     this.timer = setTimeout(() => this.look(), TYPING);
   }
 
   /** Ask what the form would do: command, problems, memory. */
   async look() {
     clearTimeout(this.timer);
-    const ticket = (this.looking = (this.looking ?? 0) + 1);
+    const ticket = (this.looking += 1);
     const entered = this.entered();
     const count = Object.keys(entered.values).length;
     this.note.textContent = count ? `${count} ${count === 1 ? "value differs" : "values differ"} from the preset` : "As the preset says";
@@ -203,7 +213,9 @@ export class NewJob {
 
   async start() {
     if (this.go.disabled) return;
-    this.go.disabled = true;
+    this.wait();
+    const held = this.form.contains(document.activeElement) ? document.activeElement : null;
+    this.form.inert = true; // as long as it is not known whether a job has begun with it
     this.note.textContent = "Starting…";
     this.refused = "";
     let id;
@@ -211,6 +223,8 @@ export class NewJob {
       id = await api.submit(this.entered());
     } catch (trouble) {
       if (!(trouble instanceof Trouble)) throw trouble;
+      this.form.inert = false;
+      held?.focus();
       this.refused = wordsOf(trouble, "The server does not answer. The list will show whether the job was started.");
       this.look();
       return;

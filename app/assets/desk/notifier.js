@@ -52,7 +52,7 @@ export class Notifier {
     const { wanted } = this;
     if (!wanted.length) return;
     const { items } = await list({ job: wanted }, wanted.length);
-    const ended = items.filter(isOver);
+    const ended = items.filter((job) => isOver(job) && this.wants(job.job_id)); // another look may have told it meanwhile
     if (items.length === wanted.length && !ended.length) return;
     const going = new Set(items.filter((job) => !isOver(job)).map((job) => job.job_id));
     this.keep(this.wanted.filter((id) => going.has(id) || !wanted.includes(id)));

@@ -22,6 +22,7 @@ export class Page {
     this.keys = new Keys(element, table, (action, key, event) => this.act(action, key, event));
     this.blank = h("div", { class: "d-blank", hidden: true });
     this.tickets = {};
+    this.shownTickets = {};
   }
 
   say(text) {
@@ -63,6 +64,16 @@ export class Page {
   newest(name) {
     const ticket = (this.tickets[name] = (this.tickets[name] ?? 0) + 1);
     return () => ticket === this.tickets[name];
+  }
+
+  /** Of what is asked under one name again and again no answer may be shown after that to a later question: the function says whether this one may be, which is then shown. */
+  inOrder(name) {
+    const ticket = (this.tickets[name] = (this.tickets[name] ?? 0) + 1);
+    return () => {
+      if (ticket < (this.shownTickets[name] ?? 0)) return false;
+      this.shownTickets[name] = ticket;
+      return true;
+    };
   }
 
   // -- the address --------------------------------------------------------------------------------------------------

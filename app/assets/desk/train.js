@@ -7,6 +7,7 @@ import { JobHead } from "./jobhead.js";
 import { JobList } from "./joblist.js";
 import { Log } from "./joblog.js";
 import { Machine, Memory } from "./jobmachine.js";
+import { isTyping } from "./keys.js";
 import { NewJob } from "./newjob.js";
 import { Notifier } from "./notifier.js";
 import { Page, mounted } from "./page.js";
@@ -77,10 +78,11 @@ class Train extends Page {
   }
 
   refreshList() {
+    const may = this.inOrder("list");
     return this.look("list", async () => {
       const { filters } = this.state;
       const found = await api.list(filters, this.list.shown);
-      if (filters !== this.state.filters) return;
+      if (filters !== this.state.filters || !may()) return;
       this.found = found;
       this.list.paint(found, filters, this.state.job);
       await this.notifier.look();
@@ -92,19 +94,23 @@ class Train extends Page {
   refreshJob() {
     const id = this.state.job;
     if (!id) return undefined;
+    const may = this.inOrder("job");
     return this.look("job", async () => {
       const whole = Date.now() - this.whole > WHOLE;
       const step = this.job?.trained && this.points ? this.curves.last : null;
-      const found = await api.live(id, { log: this.log.offset, usage: this.machine.last, step, run: this.state.run });
-      if (id !== this.state.job) return;
+      const since = { log: this.log.offset, usage: this.machine.last, step };
+      const found = await api.live(id, { ...since, run: this.state.run });
+      if (id !== this.state.job || !may()) return;
       const again = this.job?.job_id !== id || this.job.attempt !== found.job.attempt;
       const before = this.job?.state;
       this.job = found.job;
       this.alarms = found.alarms;
-      this.log.add(found.log);
-      this.machine.add(found.usage);
-      const full = step != null && this.curves.add(found.curves);
+      // Another answer may have brought the same since this was asked.
+      if (since.log === this.log.offset) this.log.add(found.log);
+      if (since.usage === this.machine.last) this.machine.add(found.usage);
+      const full = step != null && step === this.curves.last && this.curves.add(found.curves);
       if (again || full || (whole && !api.isOver(found.job))) await this.fetchCurves();
+      if (id !== this.state.job || !this.job) return;
       this.paint();
       if (again || (before && before !== found.job.state)) this.needed();
       if (before && before !== found.job.state) this.say(`${found.job.title}: ${api.STATES[found.job.state]}`);
@@ -147,6 +153,7 @@ class Train extends Page {
     this.memory.paint(null);
     this.log.begin(id);
     this.head.leaveCancel(false);
+    this.acting(false);
     this.list.mark(id);
     this.list.reveal(id);
     this.locate({ push: !first });
@@ -156,9 +163,15 @@ class Train extends Page {
     await this.refreshJob();
   }
 
+  /** Until the next job is shown, nothing can be done with the one that still is. */
+  acting(possible) {
+    for (const { node } of [this.head, this.facts]) node.inert = !possible;
+  }
+
   paint() {
     const { job, alarms } = this;
     const { curve, compare } = this.state;
+    this.acting(true);
     this.blank.hidden = true;
     if (this.view.hidden) {
       this.view.hidden = false;
@@ -259,7 +272,7 @@ class Train extends Page {
     this.state.filters = { state: [], step: [], text: "" };
     await this.refreshList();
     await this.open(id);
-    this.head.title.focus();
+    if (!isTyping(document.activeElement)) this.head.title.focus();
   }
 
   async cancelJob() {
