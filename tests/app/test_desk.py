@@ -3,7 +3,6 @@
 import json
 import random
 import re
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from desk_workspace import decide
 from filled_workspace import HOSTILE
-from playwright.sync_api import Browser, Page, Route, expect
+from late_answers import Late, eventually, intercepted
+from playwright.sync_api import Browser, Page, expect
 from watched_page import watched
 
 from app import docs, files
@@ -301,11 +301,9 @@ def test_a_score_that_does_not_fit_is_held_back_with_its_reason(page: Page, desk
 
 def test_the_next_image_is_there_before_it_is_needed(page: Page, desk):
     asked: list[str] = []
-    page.on("request", lambda r: asked.append(r.url) if "/images?" in r.url else None)
+    page.on("requestfinished", lambda r: asked.append(r.url) if "/images?" in r.url else None)
     visit(page, desk.records[12], "&sort=sampled")
-    deadline = time.monotonic() + 10
-    while len(set(asked)) < 2 and time.monotonic() < deadline:
-        page.wait_for_timeout(50)
+    eventually(page, lambda: len(set(asked)) >= 2)
     before = list(asked)
     page.keyboard.press("Control+Enter")
     expect(page.locator(".d-facts .d-mono")).not_to_have_text(desk.records[12])
@@ -398,8 +396,9 @@ def test_empty_states_say_what_to_do_next(page: Page, desk):
     expect(page.locator(".d-blank")).to_contain_text("No record matches these 2 filters")
     page.get_by_role("button", name="Clear filters").click()
     expect(rows(page).first).to_be_visible()
-    assert "text=" not in page.url
-    assert "record=" in page.url
+    address = page.evaluate("location.search")
+    assert "text=" not in address
+    assert "record=" in address
     page.goto("/review?record=r-unknown")
     expect(page.locator(".d-blank")).to_contain_text("r-unknown")
     page.get_by_role("button", name="Go to my queue").click()
@@ -414,7 +413,7 @@ def test_filters_and_search_live_in_the_address(page: Page, desk):
     chip = page.get_by_role("button", name="Filter: Finish: Cut at limit. Remove")
     expect(chip).to_be_visible()
     expect(page.locator(".d-facts")).to_contain_text("cut at the limit")
-    assert "finish=length" in page.url
+    expect(page).to_have_url(re.compile("finish=length"))
     page.reload()
     expect(chip).to_be_visible()
     chip.click()
@@ -423,35 +422,35 @@ def test_filters_and_search_live_in_the_address(page: Page, desk):
     page.keyboard.type("sofa")
     page.keyboard.press("Enter")
     expect(page.locator(".d-sents")).to_contain_text("A dog sits on the sofa.")
-    assert "text=sofa" in page.url
+    expect(page).to_have_url(re.compile("text=sofa"))
     expect(page.locator(".d-row:focus")).to_be_visible()
 
 
 def test_a_record_that_comes_late_takes_the_focus_from_nobody_who_writes(page: Page, desk):
-    waiting: list[Route] = []
-    page.goto(f"/review?sort=sampled&finish=length&record={desk.records[15]}")
+    intercepted(page).goto(f"/review?sort=sampled&finish=length&record={desk.records[15]}")
     row = page.locator(".d-row:focus")
     expect(row).to_be_visible()
-    page.route("**/api/review/next?**", lambda route: waiting.append(route))
+    coming = Late(page, "**/api/review/next?**", method="POST")
     chip = page.get_by_role("button", name="Filter: Finish: Cut at limit. Remove")
-    with page.expect_request("**/api/review/next?**"):
-        chip.click()
+    chip.click()
+    coming.wait()
     page.keyboard.press("/")
     page.keyboard.type("so")
-    waiting.pop().continue_()
+    coming.release()
     expect(page.locator(".d-facts")).not_to_contain_text("cut at the limit")
     page.keyboard.type("fa")
     search = page.get_by_role("searchbox", name="Search text")
     expect(search).to_have_value("sofa")
-    with page.expect_request("**/api/review/next?**"):
-        page.keyboard.press("Enter")
+    coming = Late(page, "**/api/review/next?**", method="POST")
+    page.keyboard.press("Enter")
+    coming.wait()
     page.keyboard.press(";")
     panel = page.get_by_role("dialog", name="Filters")
     tokens = panel.get_by_label("At least this many tokens")
     tokens.fill("1")
-    waiting.pop().continue_()
+    coming.release()
     expect(page.locator(".d-sents")).to_contain_text("A dog sits on the sofa.")
-    assert "text=sofa" in page.url
+    expect(page).to_have_url(re.compile("text=sofa"))
     expect(tokens).to_have_value("1")
     expect(tokens).to_be_focused()
     page.keyboard.press("Escape")

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlparse
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from late_answers import eventually
 from playwright.sync_api import Browser, Page, expect
 from watched_page import watched
 
@@ -31,7 +32,7 @@ def records(page: Page) -> list[str]:
 
 
 def query(page: Page) -> dict[str, list[str]]:
-    return parse_qs(urlparse(page.url).query)
+    return parse_qs(urlparse(page.evaluate("location.href")).query)
 
 
 def total(page: Page, number: int) -> None:
@@ -58,7 +59,7 @@ def test_filters_search_and_order_are_in_the_address_and_agree_with_the_server(p
     page.get_by_label("Sort").select_option("longest")
     wanted = known(page, score=1, finish="length", min_tokens=31, sort="longest")
     total(page, wanted["total"])
-    assert records(page) == [item["rollout_id"] for item in wanted["items"]]
+    eventually(page, lambda: records(page) == [item["rollout_id"] for item in wanted["items"]])
     assert query(page) == {"score": ["1"], "finish": ["length"], "min_tokens": ["31"], "sort": ["longest"]}
     page.reload()
     total(page, wanted["total"])
@@ -96,7 +97,7 @@ def test_a_record_opens_beside_the_list_and_its_link_works(page: Page, desk):
     colleague = page.context.new_page()
     colleague.goto(page.evaluate("navigator.clipboard.readText()"))
     expect(colleague.locator(".r-drawer").get_by_role("heading", name=names[2])).to_be_visible()
-    assert records(colleague) == names
+    eventually(colleague, lambda: records(colleague) == names)
     colleague.close()
     drawer.get_by_role("link", name="Review this record").click()
     expect(page.locator(".d-facts .d-mono")).to_have_text(names[2])

@@ -16,6 +16,11 @@ export class SentenceActions extends Page {
     this.drafts.changed();
   }
 
+  /** Whoever begins to write stays at the open record: one that was asked for before does not take its place any more. */
+  stay() {
+    this.newest("record");
+  }
+
   /** Remember how things are, to come back to by `undo`. */
   step(name) {
     const state = structuredClone(this.sentences);
@@ -78,6 +83,7 @@ export class SentenceActions extends Page {
     if (!sentence) return;
     this.select(sentence);
     if (!this.editing) {
+      this.stay();
       this.editing = true;
       this.before = sentence.revised;
       this.rows.update(sentence);

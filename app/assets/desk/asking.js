@@ -23,7 +23,9 @@ export class Asking {
   /** Open the dialog, or close it. */
   async open() {
     if (closeDialog(this.page.root, LOOK)) return;
+    const stays = this.page.stays("asking");
     this.models ??= await call("GET", "/models", { base: BASE });
+    if (!stays()) return;
     this.chosen ??= this.models.filter((name) => !this.page.state.models.length || this.page.state.models.includes(name));
     dialog(this.page.root, "Ask now", LOOK, this.form(), this.answers);
     this.paint();
@@ -89,19 +91,24 @@ export class Asking {
   }
 
   async ask() {
+    if (this.send.disabled) return undefined;
     const question = this.question.value.trim();
     if (!this.file) return this.tell("Choose an image first.");
     if (!question) return this.tell("Ask something about the image.");
     if (!this.chosen.length) return this.tell("Choose a model to ask.");
     this.tell("");
+    this.posting = this.send.disabled = true;
     try {
       this.last = await this.post(question);
-      this.paint();
       this.follow();
     } catch (trouble) {
       if (!(trouble instanceof Trouble)) throw trouble;
       this.tell([trouble.what, trouble.seen, trouble.remedy].filter(Boolean).join(". "));
+    } finally {
+      this.posting = false;
+      this.paint();
     }
+    return undefined;
   }
 
   /** The image is the body: JSON would make it a third larger. */
@@ -120,18 +127,22 @@ export class Asking {
 
   /** Look how far it is, until it is done. */
   async follow() {
-    const { id } = this.last;
-    while (this.last?.id === id && ["waiting", "answering"].includes(this.last.state)) {
+    let found = this.last;
+    const { id } = found;
+    while (["waiting", "answering"].includes(found.state)) {
       await new Promise((resolve) => setTimeout(resolve, POLL));
       if (this.last?.id !== id) return;
       try {
-        this.last = await call("GET", `/questions/${id}`, { base: BASE });
+        found = await call("GET", `/questions/${id}`, { base: BASE });
       } catch (trouble) {
         if (!(trouble instanceof Trouble)) throw trouble;
         if (trouble.offline) continue;
-        this.last = { ...this.last, state: "failed", problems: [{ model: null, ...trouble, what: trouble.what }] };
+        found = { ...found, state: "failed", problems: [{ model: null, ...trouble, what: trouble.what }] };
       }
-      this.paint();
+      if (this.last?.id !== id) return; // taken back meanwhile, or another one was asked
+      const news = JSON.stringify(found) !== JSON.stringify(this.last);
+      this.last = found;
+      if (news) this.paint(); // what is painted anew loses the focus, a selection, a click that has begun
     }
   }
 
@@ -145,7 +156,7 @@ export class Asking {
   paint() {
     const asked = this.last;
     const busy = asked && ["waiting", "answering"].includes(asked.state);
-    this.send.disabled = Boolean(busy);
+    this.send.disabled = Boolean(busy || this.posting);
     this.answers.hidden = !asked;
     if (!asked) return;
     const stop = busy && button("Take back", () => this.takeBack(), { small: true });

@@ -7,7 +7,7 @@ import { Zoom } from "./zoom.js";
 
 export const OUTCOMES = { left: ["A is better", "1"], right: ["B is better", "2"], tie: ["Tie", "T"], both_bad: ["Both bad", "B"] };
 
-/** The ballot that is shown; `page` (of voting.js) has `vote(outcome)`, `takeBack`, `step(where)` and `onward`. */
+/** The ballot that is shown; `page` (of voting.js) has `vote(outcome)`, `stay`, `noted`, `takeBack`, `step(where)` and `onward`. */
 export class Booth {
   constructor(page) {
     this.zoom = new Zoom();
@@ -27,7 +27,7 @@ export class Booth {
     this.heads = ["A", "B"].map((name) => h("h2", {}, name));
     this.texts = this.heads.map(() => h("p", { class: "c-text", dir: "auto" }));
     this.pair = h("div", { class: "c-pair", tabindex: "0", role: "region", "aria-label": "Captions A and B" }, this.heads.map((head, at) => h("article", {}, head, this.texts[at])));
-    this.note = h("input", { class: "c-input", placeholder: "Note", maxlength: "4000", autocomplete: "off", on: { change: () => this.ballot?.vote && page.vote(this.ballot.vote.outcome) } });
+    this.note = h("input", { class: "c-input", placeholder: "Note", maxlength: "4000", autocomplete: "off", on: { focus: () => page.stay(), change: () => page.noted() } });
     this.buttons = Object.entries(OUTCOMES).map(([outcome, [label, key]]) => button(label, () => page.vote(outcome), { keys: key, data: { outcome } }));
     this.on = button("Next", () => page.onward(), { primary: true, keys: "↵" });
     this.takeBack = button("Take back", () => page.takeBack(), { name: "undo", quiet: true, title: "Take back (U)" });

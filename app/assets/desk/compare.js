@@ -79,14 +79,14 @@ class Compare extends Page {
     return this.overview.sets.find((one) => one.name === this.state.set)?.models.map((model) => model.name) ?? [];
   }
 
-  /** Everything anew: other models, another set, another mode. */
-  async refresh() {
+  /** Everything anew: other models, another set, another mode. What was asked for before is not shown any more. */
+  refresh() {
+    for (const name of ["figures", "list", "record", "ballot"]) this.newest(name);
     this.records.clear();
+    this.voting.leave();
     this.controls();
     if (this.state.blind) return this.voting.show(this.state.record);
-    const figures = this.loadFigures();
-    await this.list(0, this.state.record);
-    return figures;
+    return Promise.all([this.loadFigures(), this.list(0, this.state.record)]);
   }
 
   controls() {
@@ -127,23 +127,23 @@ class Compare extends Page {
     if (chosen.length > MOST) return this.toast(`At most ${MOST} models stand side by side.`);
     if (blind) this.state.record = null;
     this.state.models = chosen;
-    return this.attempt(() => this.refresh());
+    return this.refresh();
   }
 
   changeSet(set) {
     this.state = { ...api.stateOf(`?${new URLSearchParams({ set })}`, this.overview), diff: this.state.diff, sort: this.state.sort };
-    return this.attempt(() => this.refresh());
+    return this.refresh();
   }
 
   switchMode(blind) {
     if (this.state.blind === blind || this.all.length < 2) return undefined;
     if (blind && this.state.models.length < 2) this.state.models = this.all.slice(0, 2);
     Object.assign(this.state, { blind, record: null });
-    return this.attempt(() => this.refresh());
+    return this.refresh();
   }
 
   askNow() {
-    return this.attempt(() => this.asking.open());
+    return this.attempt(() => this.asking.open(), (trouble) => this.toast(trouble.told, true));
   }
 
   flipMode() {
@@ -155,7 +155,7 @@ class Compare extends Page {
     Object.assign(this.state, change, { record: null });
     this.records.clear();
     this.ranking.controls(this.state);
-    return this.attempt(() => this.list(0, null));
+    return this.list(0, null);
   }
 
   address(id = this.state.record) {
@@ -169,43 +169,46 @@ class Compare extends Page {
   // -- figures ------------------------------------------------------------------------------------------------------
 
   /** Metrics at once; differences, which take thousands of resamples, when they are there; votes beside them. */
-  async loadFigures() {
-    const current = this.newest("figures");
-    const { models } = this.state;
-    const told = (trouble) => this.toast(trouble.what, true);
-    const counted = models.length > 1 ? api.results(this.state).catch(told) : null;
-    const metrics = await api.metrics(this.state);
-    const wanted = () => current() && !this.state.blind;
-    if (!wanted()) return;
-    this.figures.paint(metrics, models, this.all, null);
-    this.plot.replaceChildren(tradeOff(metrics, models, this.all) ?? "");
-    const votes = await counted;
-    this.votes.hidden = !votes || !wanted();
-    if (votes) this.votes.replaceChildren(h("div", { class: "c-head" }, h("h2", { class: "d-grow" }, "Blind A/B"), button("Vote", () => this.switchMode(true), { small: true })), ...resultsCard(votes, this.all));
-    const differences = await api.differences(this.state).catch(told);
-    if (differences && wanted()) this.figures.paint(metrics, models, this.all, differences);
+  loadFigures() {
+    return this.latest("figures", async (current) => {
+      const asked = { ...this.state };
+      const { models } = asked;
+      const told = (trouble) => current() && this.toast(trouble.what, true);
+      const counted = models.length > 1 ? api.results(asked).catch(told) : null;
+      const metrics = await api.metrics(asked);
+      if (!current()) return;
+      this.figures.paint(metrics, models, this.all, null);
+      this.plot.replaceChildren(tradeOff(metrics, models, this.all) ?? "");
+      const votes = await counted;
+      if (!current()) return;
+      this.votes.hidden = !votes;
+      if (votes) this.votes.replaceChildren(h("div", { class: "c-head" }, h("h2", { class: "d-grow" }, "Blind A/B"), button("Vote", () => this.switchMode(true), { small: true })), ...resultsCard(votes, this.all));
+      const differences = await api.differences(asked).catch(told);
+      if (differences && current()) this.figures.paint(metrics, models, this.all, differences);
+    });
   }
 
   // -- list and record ----------------------------------------------------------------------------------------------
 
-  /** Fetch the page of the list that begins at `offset`, and open a record: `open`, or the first. */
-  async list(offset, open) {
-    const current = this.newest("list");
-    const found = await api.find(this.state, offset, PAGE);
-    if (!current()) return;
-    this.found = found;
-    this.ranking.paint(found, this.state.set, open);
-    this.warn(found);
-    this.entitle(`Compare, ${this.state.set}`);
-    this.blank.hidden = true;
-    this.stage.node.hidden = !found.items.length && !open;
-    if (open) await this.go(open);
-    else if (found.items.length) await this.go(found.items[0].prompt_id);
-    else {
+  /** Fetch the page of the list that begins at `offset`, and open a record: `open`, or the first; none if one was opened meanwhile. */
+  list(offset, open) {
+    const still = this.newest("record");
+    return this.latest("list", async (current) => {
+      const found = await api.find(this.state, offset, PAGE);
+      if (!current()) return undefined;
+      this.found = found;
+      this.ranking.paint(found, this.state.set, open ?? this.state.record);
+      this.warn(found);
+      this.entitle(`Compare, ${this.state.set}`);
+      this.blank.hidden = true;
+      if (!still()) return undefined;
+      this.stage.node.hidden = !found.items.length && !open;
+      const id = open ?? found.items[0]?.prompt_id;
+      if (id) return this.go(id);
       this.state.record = null;
       this.locate();
-      this.say("No record matches.");
-    }
+      return this.say("No record matches.");
+    });
   }
 
   /** What is missing, and what to run for it. */
@@ -221,7 +224,7 @@ class Compare extends Page {
   }
 
   turn(step) {
-    return this.attempt(() => this.list(Math.max(0, this.found.offset + step * PAGE), null));
+    return this.list(Math.max(0, this.found.offset + step * PAGE), null);
   }
 
   /** Open a record; the list turns to its page. */
@@ -230,24 +233,24 @@ class Compare extends Page {
     this.state.record = id;
     this.locate();
     this.ranking.mark(id);
-    const current = this.newest("record");
-    await this.attempt(async () => {
+    await this.latest("record", async (current) => {
       const record = await this.record(id);
       if (!current()) return;
       this.stage.paint(record, this.pictures.get(record.image), this.all, this.state.diff);
       this.stage.node.hidden = false;
       this.say(record.position ? `Record ${number(record.position)} of ${number(record.total)}` : "This record does not match.");
       this.prefetch(record);
-      if (record.position && !this.ranking.names.includes(id)) await this.page(Math.floor((record.position - 1) / PAGE) * PAGE, id);
+      if (record.position && !this.ranking.names.includes(id)) await this.page(Math.floor((record.position - 1) / PAGE) * PAGE);
     });
   }
 
-  async page(offset, id) {
-    const current = this.newest("list");
-    const found = await api.find(this.state, offset, PAGE);
-    if (!current()) return;
-    this.found = found;
-    this.ranking.paint(found, this.state.set, id);
+  page(offset) {
+    return this.latest("list", async (current) => {
+      const found = await api.find(this.state, offset, PAGE);
+      if (!current()) return;
+      this.found = found;
+      this.ranking.paint(found, this.state.set, this.state.record);
+    });
   }
 
   /** A record, as it was fetched ahead or now. */

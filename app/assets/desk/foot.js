@@ -77,6 +77,7 @@ export class Foot {
   /** Reasons to leave the record out of training; 1 to 6 choose one at once. */
   rejecting() {
     if (Panel.open?.anchor === this.reject) return Panel.open.close();
+    this.desk.stay();
     this.desk.notes.clear();
     const { reasons } = this.guide;
     const choose = (position) => {
@@ -104,6 +105,7 @@ export class Foot {
   /** A note for whoever looks again. */
   flagging() {
     if (Panel.open?.anchor === this.flag) return Panel.open.close();
+    this.desk.stay();
     this.desk.notes.clear();
     const finish = (note) => {
       panel.close(false);

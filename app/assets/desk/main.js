@@ -67,7 +67,7 @@ class Desk extends RecordActions {
     super.empty(title, ...said);
     this.title.textContent = `Review: ${title}`;
     this.show(false);
-    this.blank.querySelector("button")?.focus();
+    if (!this.elsewhere) this.blank.querySelector("button")?.focus();
   }
 
   /** A call failed and there is nothing to show instead. */

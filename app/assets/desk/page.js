@@ -2,9 +2,9 @@
 
 import { Trouble } from "./api.js";
 import { h } from "./dom.js";
-import { Keys, loadKeys } from "./keys.js";
+import { Keys, isTyping, loadKeys } from "./keys.js";
 import { Notes } from "./notes.js";
-import { shortcuts } from "./overlay.js";
+import { Panel, shortcuts } from "./overlay.js";
 
 /** Put a page into an element whose `data-workspace` names the workspace; `name` is the page's in keys.json, `more` what else it is made of. */
 export async function mounted(Kind, name, element, ...more) {
@@ -74,6 +74,24 @@ export class Page {
       this.shownTickets[name] = ticket;
       return true;
     };
+  }
+
+  /** Do what is asked under one name; `act` and `told` are as in `attempt`, and no trouble with an older one is told. */
+  latest(name, act, told = (trouble) => this.trouble(trouble)) {
+    const current = this.newest(name);
+    return this.attempt(() => act(current), (trouble) => current() && told(trouble));
+  }
+
+  /** For what opens when its answer is there: the function says whether it was asked for last, and neither is somebody writing nor has something else opened since. */
+  stays(name) {
+    const [current, place, above] = [this.newest(name), document.activeElement, this.above];
+    const writing = () => document.activeElement !== place && isTyping(document.activeElement);
+    return () => current() && !writing() && (!this.above || this.above === above);
+  }
+
+  /** What lies above the page, if anything does. */
+  get above() {
+    return this.root.querySelector("dialog[open]") ?? Panel.open;
   }
 
   // -- the address --------------------------------------------------------------------------------------------------

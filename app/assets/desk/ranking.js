@@ -14,7 +14,7 @@ export class Ranking {
       h("select", { class: "d-select", "aria-label": label, on: { change: (event) => page.ask({ [name]: event.target.value }) } }, Object.entries(table).map(([value, text]) => h("option", { value }, text)));
     this.sort = select("Order", SORTS, "sort");
     this.only = select("Which", ONLY, "only");
-    this.input = h("input", { type: "search", placeholder: "Search text", autocomplete: "off", spellcheck: "false", maxlength: "1000", on: { input: () => this.typed() } });
+    this.input = h("input", { type: "search", placeholder: "Search text", autocomplete: "off", spellcheck: "false", maxlength: "1000", on: { input: () => this.typed(), change: () => this.searched() } });
     const form = h(
       "form", { class: "d-search", role: "search", on: { submit: (event) => (event.preventDefault(), this.searched()) } },
       h("label", {}, icon("search"), sr("Search text"), this.input, h("kbd", { class: "d-kbd", "aria-hidden": "true" }, "/")),

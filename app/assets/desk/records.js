@@ -5,7 +5,7 @@ import { SentenceActions } from "./actions.js";
 import { number, when } from "./dom.js";
 import { countOf, filtersOf } from "./filters.js";
 import { isTyping } from "./keys.js";
-import { Panel, closeDialog, conflict, history } from "./overlay.js";
+import { Panel, conflict, history } from "./overlay.js";
 import { counterpart, decided, merged, opened, outgoing, problem, same } from "./sentences.js";
 
 const DECIDED = { accept: "Accepted", reject: "Rejected", flag: "Flagged" };
@@ -63,8 +63,7 @@ export class RecordActions extends SentenceActions {
 
   /** Do something that leads to another record; only the newest such attempt may change the page. */
   lead(work, again) {
-    const current = this.newest("record");
-    return this.attempt(() => work(current), (trouble) => current() && this.trouble(trouble, again));
+    return this.latest("record", work, (trouble) => this.trouble(trouble, again));
   }
 
   /** Leave the open record and show another; then look ahead. */
@@ -87,8 +86,11 @@ export class RecordActions extends SentenceActions {
     }
   }
 
-  leaveRecord() {
+  /** Leave the open record, or only `record` if it is open. */
+  leaveRecord(record = this.record) {
+    if (record !== this.record) return;
     if (this.foot.node.contains(Panel.open?.node)) Panel.open.close(false); // it asks about this record
+    this.root.querySelector("dialog.d-history")?.close();
     if (!this.record) return;
     this.drafts.stop();
     this.record = null;
@@ -105,6 +107,7 @@ export class RecordActions extends SentenceActions {
     this.current = (draft && this.sentences.find((sentence) => !sentence.checked)) || this.sentences[0] || null;
     this.settle();
     this.show(true);
+    this.rows.node.inert = Boolean(this.busy);
     this.look.paint(record, this.pictures.get(record.prompt.image));
     this.rows.paint(this.sentences);
     this.rows.state(this.standing());
@@ -116,11 +119,17 @@ export class RecordActions extends SentenceActions {
     this.attend();
   }
 
-  /** Give the record the focus, unless the reviewer has begun something in the toolbar meanwhile. */
-  attend() {
+  /** Whether the reviewer has begun something in the toolbar, from where what comes late must not take the focus. */
+  get elsewhere() {
     const held = document.activeElement;
-    if (this.toolbar.node.contains(held) && (isTyping(held) || Panel.open)) return;
-    if (this.current) this.rows.focus(this.current);
+    return this.toolbar.node.contains(held) && (isTyping(held) || Boolean(Panel.open));
+  }
+
+  /** Give the record the focus, unless the reviewer is elsewhere. */
+  attend() {
+    if (this.elsewhere) return;
+    if (this.editing) this.edit();
+    else if (this.current) this.rows.focus(this.current);
     else this.rows.scroll.focus();
   }
 
@@ -154,9 +163,11 @@ export class RecordActions extends SentenceActions {
   async skip() {
     if (!this.record || this.busy) return;
     const id = this.record.rollout.rollout_id;
-    await this.drafts.flush();
-    await this.lead(async () => {
+    await this.lead(async (current) => {
+      await this.drafts.flush();
+      if (!current()) return undefined;
       const { record } = await api.next(id, this.filters, true);
+      if (!current()) return undefined;
       if (!record || record.rollout.rollout_id === id) return this.toast("Nothing else is left in this queue.");
       this.enter(record);
       return this.toast("Skipped. It comes back at the end.");
@@ -190,21 +201,38 @@ export class RecordActions extends SentenceActions {
     const wrong = action !== "reject" && this.sentences.find(problem);
     if (wrong) return this.object(wrong, problem(wrong));
     if (action === "reject") for (const sentence of this.sentences) if (problem(sentence)) sentence.score = 4;
-    const id = this.record.rollout.rollout_id;
-    this.hold(true);
-    await this.drafts.hold();
-    try {
+    const open = this.record;
+    const id = open.rollout.rollout_id;
+    await this.settling(async (current) => {
       const sentences = decided(this.sentences);
       const body = { base_revision_id: this.base, action, sentences, note, seq: this.drafts.seq };
       const { record, upcoming, progress } = await api.commit(id, this.filters, body);
-      this.drafts.done();
+      this.drafts.done(id);
       this.foot.progress(progress);
-      if (record) this.enter(record, upcoming);
+      if (!current()) this.leaveRecord(open);
+      else if (record) this.enter(record, upcoming);
       else this.finished(progress);
       this.toast(`${DECIDED[action]}. U takes it back.`);
+    });
+  }
+
+  /**
+   * Send what changes the open record for good. While it is on its way nothing can be changed that would not be part
+   * of it; once the reviewer has asked for another record, its answer, which then is not `current`, leads nowhere.
+   */
+  async settling(act) {
+    const { record } = this;
+    const current = this.newest("record");
+    this.hold(true);
+    await this.drafts.hold();
+    try {
+      await act(current);
     } catch (trouble) {
-      this.refused(trouble);
+      if (!(trouble instanceof api.Trouble)) throw trouble;
+      if (this.record === record) this.refused(trouble);
+      else this.refuse(trouble.told);
     } finally {
+      this.drafts.release();
       this.hold(false);
     }
   }
@@ -213,17 +241,15 @@ export class RecordActions extends SentenceActions {
   hold(on) {
     this.busy = on;
     this.foot.busy(on);
-    this.rows.node.inert = on;
-    if (on) return;
-    this.drafts.soon(0);
-    if (this.editing) this.edit();
-    else this.attend();
+    this.rows.node.inert = on || !this.record;
+    if (!on) this.attend();
   }
 
   /** A decision that was not taken: say why; everything stays as it is. */
   refused(trouble) {
     if (!(trouble instanceof api.Trouble)) throw trouble;
-    if (trouble.status === 409 && trouble.body?.theirs) return this.disagree(trouble.body.theirs);
+    const { theirs } = trouble.body ?? {};
+    if (trouble.status === 409 && theirs && theirs.rollout_id === this.record?.rollout.rollout_id) return this.disagree(theirs);
     const at = trouble.body?.sentence;
     const written = this.sentences.filter((sentence) => sentence.kind !== "added" || sentence.revised.trim());
     if (trouble.status === 422 && written[at]) return this.object(written[at], trouble.message);
@@ -242,10 +268,11 @@ export class RecordActions extends SentenceActions {
 
   /** Take back the last change of this record, else this reviewer's last decision. */
   async undo() {
-    if (this.steps.length) return this.stepBack();
     if (this.busy) return;
-    await this.lead(async () => {
-      this.enter((await api.undo(this.filters)).record);
+    if (this.steps.length) return this.stepBack();
+    await this.settling(async (current) => {
+      const { record } = await api.undo(this.filters);
+      if (current()) this.enter(record);
       this.toast("Your last decision is taken back.");
     });
   }
@@ -276,11 +303,11 @@ export class RecordActions extends SentenceActions {
   async takeTheirs() {
     if (!this.theirs) return false;
     const id = this.record.rollout.rollout_id;
-    await this.drafts.hold();
-    return this.lead(async () => {
+    return this.settling(async (current) => {
       await api.dropDraft(id);
-      this.drafts.done();
-      this.enter(await api.record(id, this.filters));
+      const record = await api.record(id, this.filters);
+      this.drafts.done(id);
+      if (current()) this.enter(record);
       this.toast("Their version is in force; your draft is gone.");
     });
   }
@@ -307,9 +334,10 @@ export class RecordActions extends SentenceActions {
   async history() {
     if (!this.record) return;
     const { record } = this;
+    const stays = this.stays("history");
     try {
       const revisions = await api.revisions(record.rollout.rollout_id);
-      if (record === this.record) history(this.root, record, revisions, (item) => this.restore(item));
+      if (record === this.record && stays()) history(this.root, record, revisions, (item) => this.restore(item));
     } catch (trouble) {
       this.trouble(trouble);
     }
@@ -317,15 +345,15 @@ export class RecordActions extends SentenceActions {
 
   /** Put an earlier version in force again, as a new entry of the history. */
   async restore(item) {
+    if (this.busy) return;
+    const { base_revision_id } = this.record;
     const id = this.record.rollout.rollout_id;
-    await this.drafts.hold();
-    await this.lead(async () => {
-      const body = { revision_id: item.revision_id, base_revision_id: this.record.base_revision_id };
-      await api.restore(id, this.filters, body);
+    await this.settling(async (current) => {
+      await api.restore(id, this.filters, { revision_id: item.revision_id, base_revision_id });
       await api.dropDraft(id);
-      this.drafts.done();
-      closeDialog(this.root, "d-history");
-      this.enter(await api.record(id, this.filters));
+      const record = await api.record(id, this.filters);
+      this.drafts.done(id);
+      if (current()) this.enter(record);
       this.toast(`The version of ${item.author} is in force again.`);
     });
   }

@@ -40,7 +40,7 @@ class Rollouts extends Page {
 
   build() {
     this.title = h("h1", {}, sr("Rollouts"));
-    this.input = h("input", { type: "search", placeholder: "Search text", autocomplete: "off", spellcheck: "false", maxlength: "1000", on: { input: () => this.typed() } });
+    this.input = h("input", { type: "search", placeholder: "Search text", autocomplete: "off", spellcheck: "false", maxlength: "1000", on: { input: () => this.typed(), change: () => this.searched() } });
     const form = h(
       "form", { class: "d-search", role: "search", on: { submit: (event) => (event.preventDefault(), this.searched()) } },
       h("label", {}, icon("search"), sr("Search text"), this.input, h("kbd", { class: "d-kbd", "aria-hidden": "true" }, "/")),
@@ -71,16 +71,14 @@ class Rollouts extends Page {
 
   /** Fetch the page of records; what is shown stays until its successor is there. */
   async load() {
-    const current = this.newest("list");
     this.controls();
     this.cards.node.setAttribute("aria-busy", "true");
-    await this.attempt(async () => {
+    await this.latest("list", async (current) => {
       const found = await api.find(this.filters, PAGE, this.page * PAGE);
       if (!current()) return undefined;
       if (found.total && !found.items.length) return this.turn(Math.ceil(found.total / PAGE) - 1);
       return this.paint(found);
-    }, (trouble) => current() && this.trouble(trouble));
-    this.cards.node.removeAttribute("aria-busy");
+    });
   }
 
   /** Filters, search and order as they are asked for. */
@@ -110,6 +108,7 @@ class Rollouts extends Page {
   }
 
   show(some) {
+    this.cards.node.removeAttribute("aria-busy");
     for (const node of [this.hists, this.cards.node, this.pager]) node.hidden = !some;
     this.blank.hidden = some;
   }
@@ -200,24 +199,26 @@ class Rollouts extends Page {
     this.record = id;
     this.locate();
     this.cards.mark(id);
-    const current = this.newest("record");
-    await this.attempt(async () => {
+    clearTimeout(this.following);
+    const from = this.page;
+    await this.latest("record", async (current) => {
       const record = await api.record(id, this.filters);
       if (!current()) return;
       this.drawer.paint(record, this.pictures.get(record.prompt.image), `/review${address(id, this.filters)}`);
       this.cards.mark(id);
       this.say(`Record ${number(record.position)} of ${number(record.total)} is open.`);
       const page = Math.floor((record.position - 1) / PAGE);
-      if (turn && page !== this.page) await this.turn(page);
-    }, (trouble) => current() && this.drawer.fail(id, trouble));
+      if (turn && page !== this.page && from === this.page) await this.turn(page);
+    }, (trouble) => this.drawer.fail(id, trouble));
   }
 
   go(id) {
     return id ? this.open(id) : undefined;
   }
 
+  /** Close the record, also one that is still on its way. */
   close() {
-    if (!this.drawer.open) return;
+    clearTimeout(this.following);
     const held = this.drawer.node.contains(document.activeElement) || document.activeElement === document.body;
     this.newest("record");
     this.record = null;
@@ -230,7 +231,7 @@ class Rollouts extends Page {
   /** Flag the open record with a note, where it is. What is written about it in a draft is not thrown away for that. */
   flag() {
     const { record } = this.drawer;
-    if (!record) return false;
+    if (record?.rollout.rollout_id !== this.record) return false; // another one is on its way
     if (record.draft) return this.review();
     if (Panel.open?.anchor === this.drawer.flag) return Panel.open.close();
     this.notes.clear();
@@ -252,7 +253,7 @@ class Rollouts extends Page {
 
   review() {
     if (!this.drawer.record) return false;
-    return location.assign(this.drawer.review.href);
+    return location.assign(`/review${address(this.record, this.filters)}`);
   }
 
   /** The query of this page with a record. */
@@ -269,7 +270,8 @@ class Rollouts extends Page {
   async move(step, held) {
     const count = this.cards.links.length;
     if (!count || this.moving) return;
-    const list = this.cards.node.contains(document.activeElement);
+    const place = document.activeElement;
+    const list = this.cards.node.contains(place);
     const from = this.cards.place;
     let to = list || this.record ? from + step : from;
     if (to < 0 || to >= count) {
@@ -277,6 +279,7 @@ class Rollouts extends Page {
       if (!turned) return;
       this.moving = true;
       await turned.finally(() => (this.moving = false));
+      if (![document.body, place].includes(document.activeElement)) return; // the reader has gone elsewhere
       to = step > 0 ? 0 : this.cards.links.length - 1;
     }
     const id = this.cards.focus(to);
@@ -310,7 +313,7 @@ class Rollouts extends Page {
       if (this.cards.focus(Math.max(0, this.cards.place)) === undefined) event.target.blur();
       return;
     }
-    if (this.drawer.open) this.close();
+    if (this.record) this.close();
   }
 
   /** Arrows go through the list, and only there. */

@@ -147,7 +147,7 @@ export class Rows {
     if (event.button || event.target.closest("button, textarea, input")) return;
     const again = this.desk.current === sentence && !this.desk.editing && event.target.closest(".d-t");
     const done = () => {
-      if (!getSelection().isCollapsed) return;
+      if (!getSelection().isCollapsed || !this.desk.sentences.includes(sentence)) return;
       if (again) this.desk.edit(sentence);
       else this.desk.go(sentence);
     };

@@ -90,12 +90,9 @@ export class Toolbar {
   /** The panel of filters, with how many records each would leave. */
   async open() {
     if (Panel.open?.anchor === this.filter) return Panel.open.close();
-    let found;
-    try {
-      found = await find(this.desk.filters);
-    } catch (trouble) {
-      return this.desk.trouble(trouble);
-    }
+    const stays = this.desk.stays("filters");
+    const found = await this.desk.attempt(() => find(this.desk.filters));
+    if (!found || !stays()) return undefined;
     const chosen = new URLSearchParams(this.desk.filters);
     const apply = () => this.desk.refilter(chosen);
     const flip = (name, value, on) => {

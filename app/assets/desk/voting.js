@@ -1,6 +1,5 @@
 // Voting blind, pair by pair: what is shown, what is sent, what follows.
 
-import { Trouble } from "./api.js";
 import { Booth, resultsCard, wordsOf } from "./ballots.js";
 import * as api from "./comparing.js";
 import { h, number } from "./dom.js";
@@ -11,16 +10,28 @@ export class Voting {
     this.page = page;
     this.booth = new Booth(this);
     this.node = this.booth.node;
+    this.round = 0;
+    this.sent = Promise.resolve();
+  }
+
+  /** What is shown is not voted on any more: another pair of models comes, or none. */
+  leave() {
+    this.booth.ballot = null;
+    this.round += 1;
+  }
+
+  /** Whoever begins to write stays at this ballot: one that was asked for before does not take its place any more. */
+  stay() {
+    this.page.newest("ballot");
   }
 
   /** Show a ballot: that of a prompt, or the first without a vote. */
-  async show(id) {
-    const current = this.page.newest("ballot");
-    await this.page.attempt(async () => {
+  show(id) {
+    return this.page.latest("ballot", async (current) => {
       const ballot = await api.ballot(this.page.state, id);
       if (!current()) return;
       if (ballot) this.vest(ballot);
-      else await this.done();
+      else await this.done(current);
     });
   }
 
@@ -35,34 +46,63 @@ export class Voting {
     if (ballot.upcoming) this.page.pictures.get(api.imageOf(this.page.state.set, ballot.upcoming));
   }
 
-  async done() {
+  async done(current) {
     const found = await api.results(this.page.state);
+    if (!current()) return;
     this.page.empty("Nothing is left to vote on", `You have seen every pair of ${api.targetOf(this.page.state.models)} and ${api.referenceOf(this.page.state.models)} on which they differ.`, "Read, with the results", () => this.page.switchMode(false));
     this.page.blank.append(h("div", { class: "c-card c-results" }, h("div", {}, resultsCard(found, this.page.all))));
   }
 
-  async vote(outcome) {
-    const ballot = this.booth.ballot;
-    if (!ballot || this.busy) return;
-    this.busy = true;
-    try {
-      const answer = await api.vote(this.page.state, { prompt_id: ballot.prompt_id, outcome, note: this.booth.note.value.trim() });
-      if (this.page.state.blind && this.page.state.record === ballot.prompt_id) this.vest(answer);
-    } catch (trouble) {
-      if (!(trouble instanceof Trouble)) throw trouble;
-      this.page.toast([trouble.what, trouble.remedy].filter(Boolean).join(". "), true);
-    } finally {
-      this.busy = false;
-    }
+  /** Do one thing after the other: each builds on what came of the last. */
+  queue(act) {
+    const told = (trouble) => this.page.toast(trouble.told, true);
+    this.sent = this.sent.then(() => this.page.attempt(act, told));
+    return this.sent;
   }
 
-  async takeBack() {
-    const ballot = this.booth.ballot;
-    if (!ballot?.vote) return;
-    await this.page.attempt(async () => {
-      await api.withdraw(ballot.vote.vote_id);
-      await this.show(ballot.prompt_id);
-      this.page.toast("The vote is taken back.");
+  /** Vote on the ballot that is shown. The same vote is on its way only once. */
+  vote(outcome) {
+    const { ballot, note } = this.booth;
+    if (!ballot) return undefined;
+    const body = { prompt_id: ballot.prompt_id, outcome, note: note.value.trim() };
+    if (JSON.stringify(body) === JSON.stringify(this.coming)) return undefined;
+    const { round } = this;
+    const asked = { ...this.page.state };
+    this.coming = body;
+    return this.queue(async () => {
+      try {
+        const answer = await api.vote(asked, body);
+        if (round === this.round && this.booth.ballot?.prompt_id === body.prompt_id) this.vest(answer);
+      } finally {
+        if (this.coming === body) this.coming = null;
+      }
+    });
+  }
+
+  /** The note has changed: a vote that is there, or on its way, gets it. */
+  noted() {
+    const { ballot } = this.booth;
+    const outcome = this.coming?.prompt_id === ballot?.prompt_id ? this.coming?.outcome : ballot?.vote?.outcome;
+    return outcome && this.vote(outcome);
+  }
+
+  /** Take the vote on this ballot back, also one that is on its way. */
+  takeBack() {
+    const { ballot } = this.booth;
+    if (!ballot || this.taking) return undefined;
+    const still = this.page.newest("ballot");
+    this.taking = true;
+    return this.queue(async () => {
+      try {
+        const here = this.booth.ballot?.prompt_id === ballot.prompt_id;
+        const { vote } = here ? this.booth.ballot : ballot;
+        if (!vote) return;
+        await api.withdraw(vote.vote_id);
+        this.page.toast("The vote is taken back.");
+        if (still()) await this.show(ballot.prompt_id);
+      } finally {
+        this.taking = false;
+      }
     });
   }
 
