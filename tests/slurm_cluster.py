@@ -14,10 +14,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from free_ports import free_ports
 
 NODES = ("node1", "node2")
 """Both on this machine, as a Slurm that was built with MULTIPLE_SLURMD allows; Debian's was."""
@@ -49,7 +50,7 @@ class SlurmCluster:
     def _write_configuration(self) -> None:
         host = socket.gethostname().partition(".")[0]
         user = pwd.getpwuid(os.getuid()).pw_name
-        controller, *ports = _free_ports(1 + len(NODES))
+        controller, *ports = free_ports(1 + len(NODES))
         limits = {"main": "INFINITE", "short": "1", "closed": "INFINITE"}
         partitions = "\n".join(
             f"PartitionName={name} Nodes={','.join(NODES)} MaxTime={limits[name]} DefaultTime={limits[name]}"
@@ -88,6 +89,9 @@ SelectTypeParameters=CR_Core
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,sched_min_interval=0,batch_sched_delay=0,bf_interval=1
 KillWait=3
+MessageTimeout=100
+TCPTimeout=30
+BatchStartTimeout=120
 OverTimeLimit=0
 MinJobAge=300
 ReturnToService=2
@@ -137,7 +141,7 @@ GresTypes=gpu
         """`PENDING`, `RUNNING`, ... of a job; empty if it is forgotten."""
         return self.ask("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}")
 
-    def wait_for(self, job: str, *states: str, seconds: float = 30) -> str:
+    def wait_for(self, job: str, *states: str, seconds: float = 120) -> str:
         """Wait until a job has one of these states."""
         self._until(lambda: self.state(job) in states, f"job {job} does not become {' or '.join(states)}", seconds)
         return self.state(job)
@@ -149,10 +153,10 @@ GresTypes=gpu
             return
         part.send_signal(signal.SIGTERM)
         try:
-            part.wait(15)
+            part.wait(30)
         except subprocess.TimeoutExpired:
             part.kill()
-            part.wait(15)
+            part.wait(30)
 
     def stop(self) -> None:
         """End what still runs of the jobs, then all parts."""
@@ -175,7 +179,7 @@ GresTypes=gpu
                 continue
         return found
 
-    def _until(self, true: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    def _until(self, true: Callable[[], bool], what: str, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < deadline, f"{what}\n{self._logs()}"
@@ -208,11 +212,3 @@ def _make_device(path: Path) -> None:
         os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
     except PermissionError:
         path.symlink_to(os.devnull)
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from free_ports import free_ports
 
 ROOT = Path(__file__).parents[1]
 SSHD = "/usr/sbin/sshd"
@@ -31,7 +32,7 @@ class SshServer:
         self.client_config = folder / "ssh_config"
         self.known_hosts = folder / "known_hosts"
         self.key = folder / "key"
-        self.port = _free_port()
+        (self.port,) = free_ports(1)
         self._server: subprocess.Popen[bytes] | None = None
         self._sessions: set[int] = set()
         self.home.mkdir()
@@ -85,7 +86,7 @@ Subsystem sftp internal-sftp
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         with (self.folder / "log").open("ab") as log:
             self._server = subprocess.Popen([SSHD, "-D", "-e", "-f", self.folder / "sshd_config"], stderr=log)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
@@ -99,14 +100,14 @@ Subsystem sftp internal-sftp
         """Listen no more; open connections stay."""
         if self._server is None:
             return
-        self._sessions |= {process.pid for process in self._connections()}
+        self._sessions |= {process.pid for process in self.connections()}
         self._server.send_signal(signal.SIGTERM)
-        self._server.wait(20)
+        self._server.wait(60)
         self._server = None
 
     def cut(self) -> int:
         """End every open connection from the server's side; what runs there stays. Returns how many there were."""
-        connections = self._connections()
+        connections = self.connections()
         for process in connections:
             _kill(process)
         self._sessions.clear()
@@ -114,13 +115,13 @@ Subsystem sftp internal-sftp
 
     def stop(self) -> None:
         """End the server and every connection."""
-        connections = self._connections()
+        connections = self.connections()
         self.refuse()
         for process in connections:
             _kill(process)
         self._sessions.clear()
 
-    def _connections(self) -> list[psutil.Process]:
+    def connections(self) -> list[psutil.Process]:
         """Processes that serve a connection: children of the server, or of one that has gone."""
         found: list[psutil.Process] = []
         for pid in self._sessions:
@@ -160,12 +161,6 @@ def script(path: Path, *lines: str) -> Path:
 def bare_python(path: Path, python: str) -> Path:
     """A Python that has none of the packages: a node that was never set up."""
     return script(path, f'exec {shlex.quote(python)} -I -S "$@"')
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

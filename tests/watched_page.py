@@ -22,7 +22,7 @@ def watched(
     """
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]}, base_url=app.url, color_scheme="light",
-        storage_state=app.state(),
+        storage_state=app.state(), reduced_motion="reduce",  # without a GPU, what turns for ever costs much
     )  # fmt: skip
     page = context.new_page()
     page.set_default_timeout(20_000)

@@ -45,6 +45,8 @@ PROGRESS_VARIABLE = "OPADPO_PROGRESS"
 
 TICK_SECONDS = 0.5
 PROCESSES_SECONDS = 5.0
+LAST_WORD_SECONDS = 10.0
+"""So long a new attempt waits for the runner of the one before, which has written how that ended and is about to go."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -332,11 +334,15 @@ def _only_runner(folder: Path) -> IO[str]:
     """
     with disk_errors(folder):
         stream = (folder / RUNNER_LOCK_FILE).open("w")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise Conflict("The job is running already", seen=folder.name, remedy="cancel it first") from error
-    return stream
+    deadline = time.monotonic() + LAST_WORD_SECONDS
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return stream
+        except BlockingIOError as error:
+            if read_job(folder).state != "queued" or time.monotonic() >= deadline:
+                raise Conflict("The job is running already", seen=folder.name, remedy="cancel it first") from error
+        time.sleep(0.05)
 
 
 def main(words: list[str]) -> int:

@@ -158,7 +158,9 @@ class Mirror:
                 self._refuse_to_replace(artefact)
             folder = joined(STAGING, f"arrive--{artefact.replace('/', '--')}")
             self.machine.done(["mkdir", "-p", "--", joined(self.root, folder)])
-            options = [] if Path(artefact).suffix else ["--delete", f"--link-dest={joined(self.root, artefact)}"]
+            options = ["--delete"]
+            if known is not None:
+                options.append(f"--link-dest={joined(self.root, artefact)}")
             source = self.workspace.root / artefact
             if Path(artefact).suffix:
                 options = only(source.name, self.workspace.manifest_path(artefact).name)

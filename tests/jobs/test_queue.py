@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from running_jobs import until_so
 
 from opadpo.jobs.queue import Queue, Wish
 
@@ -55,10 +56,7 @@ def test_the_dead_hold_nothing(tmp_path: Path):
         held.try_take()
         time.sleep(60)
         os._exit(0)
-    deadline = time.monotonic() + 10
-    while not list(tmp_path.glob("*.ticket")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.1)
+    until_so(lambda: list(tmp_path.glob("*.ticket")))
     late = join(tmp_path, "late", Wish(GPUS, 1))
     assert late.try_take()[0] == []
     os.kill(child, signal.SIGKILL)

@@ -1,19 +1,21 @@
 """What becomes of a job's processes and of its record, with real processes."""
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
-from running_jobs import made_job, ran, started, until, until_file
+from running_jobs import made_job, ran, started, until, until_file, until_so
 
 from opadpo.jobs.descendants import JOB_VARIABLE
+from opadpo.jobs.folder import RUNNER_LOCK_FILE, read_job
 from opadpo.jobs.record import Job, Resources
 from opadpo.jobs.service import Jobs
 from opadpo.jobs.targets.local import LocalTarget
@@ -32,12 +34,20 @@ time.sleep(0.5)
 open(sys.argv[1] if len(sys.argv) > 1 else os.environ["PIDS"], "w").write(f"{os.getpid()} {child.pid}")
 time.sleep(300)
 """
+WAITS = "import os, time\nwhile not os.path.exists(os.environ['GO']): time.sleep(0.05)"
 FAILS = """
 import json, sys
 print("on the way", file=sys.stderr)
 print(json.dumps({"error": {"what": "No space left", "seen": "/data", "remedy": "free some"}, "exit": 1}))
 sys.exit(1)
 """
+
+
+@pytest.fixture
+def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file for which `WAITS` waits."""
+    monkeypatch.setenv("GO", str(tmp_path / "go"))
+    return tmp_path / "go"
 
 
 def gone(pid: int) -> bool:
@@ -58,10 +68,7 @@ def test_a_job_whose_folder_is_gone_ends_and_writes_nothing_there(workspace: Wor
     assert runner is not None
     until(folder, "queued" if queued else "running")
     moved = workspace.root.rename(tmp_path / "moved")
-    deadline = time.monotonic() + 20
-    while not gone(runner) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert gone(runner)
+    until_so(lambda: gone(runner))
     assert not workspace.root.exists()
     found = Jobs(Workspace.open(moved)).get(job.job_id)
     assert (found.state, "resume it" in (found.reason or "")) == ("lost", True)
@@ -123,10 +130,7 @@ def test_cancel_reaches_every_process_also_those_that_ignore_it(
     assert ended.state == "cancelled"
     assert ended.reason == "Cancelled by somebody"
     assert all(gone(pid) for pid in pids)
-    deadline = time.monotonic() + 5
-    while not gone(ended.attempt.pid or 0) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert gone(ended.attempt.pid or 0)
+    until_so(lambda: gone(ended.attempt.pid or 0))
 
 
 def test_what_a_command_leaves_behind_is_ended_with_it(
@@ -167,7 +171,7 @@ def test_a_killed_runner_takes_its_work_along_and_the_job_is_lost_then_resumed(
     assert [each.state for each in jobs.list()] == ["lost"]
     resumed = jobs.resume(job.job_id, by="tester")
     assert (resumed.attempt.number, resumed.attempt.resumed_from) == (2, 40)
-    assert gone(worker)  # PDEATHSIG, or the next attempt, which waits until it has gone
+    until_so(lambda: gone(worker))  # PDEATHSIG, or the next attempt, which waits until it has gone
     ended = until(folder)
     assert ended.state == "succeeded"
     assert [attempt.state for attempt in ended.attempts] == ["lost", "succeeded"]
@@ -176,8 +180,8 @@ def test_a_killed_runner_takes_its_work_along_and_the_job_is_lost_then_resumed(
     assert "attempt 2: " in log
 
 
-def test_a_job_outlives_the_program_that_asked_for_it(workspace: Workspace):
-    _, folder = made_job(workspace, "import time; time.sleep(2)")
+def test_a_job_outlives_the_program_that_asked_for_it(workspace: Workspace, go: Path):
+    _, folder = made_job(workspace, WAITS)
     code = (
         "import sys, time; from pathlib import Path; from running_jobs import started;"
         "from opadpo.jobs.folder import read_job; from opadpo.workspace import Workspace;"
@@ -192,38 +196,32 @@ def test_a_job_outlives_the_program_that_asked_for_it(workspace: Workspace):
     until(folder, "running")
     os.killpg(asker.pid, signal.SIGKILL)
     asker.wait()
+    go.touch()
     assert until(folder).state == "succeeded"
 
 
-def test_two_jobs_for_one_device_run_one_after_the_other(
-    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("GO", str(tmp_path / "go"))
-    waits = "import os, time\nwhile not os.path.exists(os.environ['GO']): time.sleep(0.05)"
-    one = made_job(workspace, waits, title="the first", resources=Resources(gpus=[0]))
-    two = made_job(workspace, "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])", resources=Resources(gpus=[0]))
+def test_two_jobs_for_one_device_run_one_after_the_other(workspace: Workspace, go: Path):
+    clock = "import time; print(time.monotonic_ns())"
+    one = made_job(workspace, f"{WAITS}\n{clock}", title="the first", resources=Resources(gpus=[0]))
+    two = made_job(
+        workspace, f"{clock}; import os; print(os.environ['CUDA_VISIBLE_DEVICES'])", resources=Resources(gpus=[0])
+    )
     three = made_job(workspace, "pass", resources=Resources(gpus=[0]))
     beside = made_job(workspace, "pass", resources=Resources(gpus=[1]))
     started(workspace, *one)
     until(one[1], "running")
     for each in (two, three, beside):
         started(workspace, *each)
-        time.sleep(0.1)
+        until_so(lambda each=each: (job := read_job(each[1])).reason or job.terminal)  # it has its place in the line
     assert until(beside[1]).state == "succeeded"
-    waiting = until(two[1], "queued")
-    while waiting.reason is None:
-        waiting = until(two[1], "queued")
-    assert waiting.reason == "gpu-0 is used by the first"
+    assert until(two[1], "queued").reason == "gpu-0 is used by the first"
     cancelled(workspace, *three)
     assert until(three[1]).state == "cancelled"
-    (tmp_path / "go").touch()
-    first, second = until(one[1]), until(two[1])
-    assert (first.state, second.state) == ("succeeded", "succeeded")
-    assert first.attempt.ended_at is not None
-    assert second.attempt.started_at is not None
-    # The devices are given back when the work is done, a moment before that is written down.
-    assert second.attempt.started_at > first.attempt.ended_at - timedelta(seconds=1)
-    assert (two[1] / "result.jsonl").read_text() == "0\n"
+    go.touch()
+    assert (until(one[1]).state, until(two[1]).state) == ("succeeded", "succeeded")
+    (ended,), (began, device) = ((folder / "result.jsonl").read_text().split() for _, folder in (one, two))
+    assert int(ended) < int(began)
+    assert device == "0"
 
 
 def test_a_time_limit_ends_a_job(workspace: Workspace):
@@ -238,39 +236,43 @@ def test_a_time_limit_ends_a_job(workspace: Workspace):
     assert "1 minutes was over" in (ended.reason or "")
 
 
-def test_a_full_disk_delays_the_record_and_does_not_end_the_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workspace: Workspace
-):
+def test_a_full_disk_delays_the_record_and_does_not_end_the_job(tmp_path: Path, go: Path, workspace: Workspace):
     disk = tmp_path / "small"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)], check=True)
     try:
-        monkeypatch.setenv("GO", str(tmp_path / "go"))
         small = Workspace.create(disk / "w", (workspace.root / "recipe.yaml").read_text())
-        waits = "import os, time\nwhile not os.path.exists(os.environ['GO']): time.sleep(0.05)"
-        job, folder = made_job(small, waits, "pass")
+        job, folder = made_job(small, WAITS, "pass")
         running = started(small, job, folder)
         until(folder, "running")
         with (disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space"):
             while True:
                 filler.write(b"x" * 4096)
-        (tmp_path / "go").touch()
-        time.sleep(3)
+        go.touch()
+        time.sleep(2)
         assert psutil.pid_exists(running.attempt.pid or 0)
         (disk / "filler").unlink()
         ended = until(folder)
         assert ended.state == "succeeded"
         assert "No space left on device" in (ended.reason or "")
-        deadline = time.monotonic() + 10
-        while psutil.pid_exists(running.attempt.pid or 0) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        until_so(lambda: gone(running.attempt.pid or 0))
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_new_attempt_waits_until_the_runner_before_it_has_gone(workspace: Workspace):
+    job, folder = made_job(workspace, "pass")
+    with (folder / RUNNER_LOCK_FILE).open("w") as before:
+        fcntl.flock(before, fcntl.LOCK_EX)
+        threading.Timer(0.7, before.close).start()
+        started(workspace, job, folder)
+    assert until(folder).state == "succeeded"
 
 
 def test_a_second_runner_is_refused(workspace: Workspace):
     job, folder = made_job(workspace, "import time; time.sleep(300)")
     started(workspace, job, folder)
+    until(folder, "running")
     again = subprocess.run(
         [sys.executable, "-m", "opadpo.jobs.runner", str(folder)], capture_output=True, text=True, check=False
     )

@@ -6,14 +6,13 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from remote_jobs import JobByHand, made, python
-from running_jobs import made_job
+from running_jobs import PATIENCE, made_job, until_so
 from ssh_server import ALIAS, SshServer
 
 from opadpo.errors import Conflict, ModelError, OpadpoError, Unreachable, UserError
@@ -234,18 +233,15 @@ def test_a_copy_that_broke_off_goes_on(machine: OverSsh, sshd: SshServer, tmp_pa
 
     def copy() -> None:
         try:
-            machine.put(source, str(there), QUIET, "--bwlimit=1000")
+            machine.put(source, str(there), QUIET, "--bwlimit=400")
         except OpadpoError as error:
             wrong.append(error)
 
     thread = threading.Thread(target=copy)
     thread.start()
-    deadline = time.monotonic() + 20
-    while not any(path.stat().st_size > 500_000 for path in there.glob(".large*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until_so(lambda: any(path.stat().st_size > 400_000 for path in there.glob(".large*")))
     sshd.cut()
-    thread.join(30)
+    thread.join(PATIENCE)
     assert "lost" in str(wrong[0])
     machine.put(source, str(there), QUIET)
     assert (there / "large").read_bytes() == content

@@ -1,5 +1,6 @@
 """Jobs on this machine."""
 
+import contextlib
 import json
 import os
 import signal
@@ -89,7 +90,8 @@ class LocalTarget(Target):
         atomic_write(folder / CANCEL_FILE, wish_to_stop(by))
         attempt = read_job(folder).attempt
         if attempt.pid is not None and alive(attempt.pid, attempt.pid_started, attempt.boot_id):
-            os.kill(attempt.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # it has ended since
+                os.kill(attempt.pid, signal.SIGTERM)
 
     def fetch(self, job: Job, folder: Path, progress: Progress) -> list[str]:
         """Nothing: everything is here."""
