@@ -7,10 +7,18 @@ from opadpo.errors import DependencyMissing, DiskFull, OpadpoError, StepFailed, 
 
 SSH_FAILED = 255
 COMMAND_NOT_FOUND = 127
+RSYNC_NOT_WRITTEN = 11
+"""Exit status of rsync after an error in file I/O."""
 SILENT_SHELL = (
     "let ~/.bashrc there print nothing in a shell that is not interactive; `ssh {host} true` then prints nothing"
 )
 """What to do about a shell that greets."""
+
+
+MORE_SPACE = (
+    "free some space there (or here, when fetching), or name another `folder` in the target; what was copied stays"
+)
+"""What to do about a full disk."""
 
 
 class _Meaning(NamedTuple):
@@ -71,7 +79,7 @@ _THERE = (
     _Meaning(
         r"No space left on device|Disk quota exceeded",
         "No space is left for a copy between here and {host}",
-        "free some space there (or here, when fetching), or name another `folder` in the target; what was copied stays",
+        MORE_SPACE,
         DiskFull,
     ),
     _Meaning(
@@ -106,11 +114,18 @@ def explained(host: str, code: int, err: str, *, program: str = "ssh") -> Opadpo
                 seen=_shown(err, meaning.pattern),
                 remedy=meaning.remedy.format(host=host),
             )
+    if program == "rsync" and code == RSYNC_NOT_WRITTEN:
+        # The other side may have said why, and ended before its words had come.
+        return DiskFull(
+            f"A copy between here and {host} could not be written",
+            seen=f"{_shown(err)} (exit status {code}, mostly for lack of space)".strip(),
+            remedy=MORE_SPACE,
+        )
     if connecting:
         return Unreachable(
             f"{host} cannot be reached", seen=_shown(err) or f"{program} ended with {code}", remedy=f"try `ssh {host}`"
         )
-    return StepFailed(f"A command failed on {host}", seen=_shown(err) or f"exit status {code}")
+    return StepFailed(f"A command failed on {host}", seen=f"{_shown(err)} (exit status {code})".strip())
 
 
 def no_answer(host: str, seconds: float) -> Unreachable:

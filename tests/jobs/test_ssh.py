@@ -20,6 +20,7 @@ from running_jobs import until_so
 from ssh_server import ALIAS, SshServer, bare_python, script
 
 from opadpo.errors import DependencyMissing, DiskFull, Unreachable, UserError
+from opadpo.jobs.connection_errors import explained
 from opadpo.jobs.folder import read_job, write_job
 from opadpo.jobs.machines import OverSsh
 from opadpo.jobs.mirrored_folder import ARRIVAL_SECONDS
@@ -236,6 +237,13 @@ def test_a_full_disk_there_stops_the_copy_with_a_message(sshd: SshServer, worksp
             JobByHand(workspace, far(sshd, folder=str(small)), ROLLOUT).submit()
     finally:
         subprocess.run(["umount", "-l", small], check=True)
+
+
+def test_a_disk_that_is_full_without_a_word_of_it() -> None:
+    for said in ("", "rsync: [receiver] write failed: No space left on device (28)"):
+        told = explained("node", 11, said, program="rsync")
+        assert isinstance(told, DiskFull)
+        assert "free some space there" in str(told)
 
 
 def test_steps_of_people_are_refused(sshd: SshServer, workspace: Workspace) -> None:
