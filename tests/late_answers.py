@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from playwright.sync_api import Page, Route
+from playwright.sync_api import Page, Request, Route
 
 PATIENCE = 30.0
 """Seconds."""
@@ -25,7 +25,7 @@ class Late:
         self.answered = answered
         self.seen = 0
         """How many calls there were, with those that were let through."""
-        self._held: list[Callable[[], Any]] = []
+        self._held: list[tuple[Request, Callable[[], Any]]] = []
         self._open = False
         page.route(pattern, self._hold)
 
@@ -38,20 +38,24 @@ class Late:
             route.fallback()
         elif self.answered:
             answer = route.fetch()
-            self._held.append(lambda: route.fulfill(response=answer))
+            self._held.append((route.request, lambda: route.fulfill(response=answer)))
         else:
-            self._held.append(route.fallback)
+            self._held.append((route.request, route.fallback))
 
     def wait(self, count: int = 1) -> None:
         """Wait until so many calls are held back."""
         eventually(self.page, lambda: len(self._held) >= count)
 
     def release(self) -> None:
-        """Let all of them through, in their order, and those that come."""
+        """Let all of them through, in their order, and those that come; waits until the page has had the answers."""
         self._open = True
         held, self._held = self._held, []
-        for go_on in held:
+        for _, go_on in held:
             go_on()
+        for request, _ in held:
+            if answer := request.response():
+                answer.finished()
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
 
 
 def intercepted(page: Page) -> Page:

@@ -90,12 +90,12 @@ def test_a_record_that_was_asked_for_before_its_draft_was_saved_shows_the_draft(
 
 
 def test_whoever_asks_for_another_record_while_a_decision_is_on_its_way_stays_there(page: Page, desk):
-    record, second = desk.records[22:24]
+    second, record = desk.records[22:24]
     visit(page, record)
     deciding = Late(page, f"**/records/{record}/commit*", method="POST")
     page.keyboard.press("Control+Enter")
     deciding.wait()
-    page.get_by_role("button", name="Next record").click()
+    page.get_by_role("button", name="Previous record").click()
     shown(page, second)
     deciding.release()
     expect(page.locator(".d-toast")).to_have_text("Accepted. U takes it back.")
@@ -118,8 +118,7 @@ def test_whoever_begins_to_write_keeps_the_record(page: Page, desk, key: str, bo
     coming.wait()
     page.keyboard.press(key)
     page.keyboard.type(" Indeed.")
-    with page.expect_response(re.compile(second)):
-        coming.release()
+    coming.release()
     page.keyboard.type(" So.")
     expect(page.get_by_role("textbox", name=box)).to_have_value(re.compile(r" Indeed\. So\.$"))
     expect(page.get_by_role("textbox", name=box)).to_be_focused()
@@ -128,15 +127,14 @@ def test_whoever_begins_to_write_keeps_the_record(page: Page, desk, key: str, bo
 
 
 def test_a_record_to_skip_to_does_not_come_when_another_was_asked_for(page: Page, desk):
-    record, second = desk.records[24:26]
+    second, record = desk.records[24:26]
     visit(page, record)
     skipping = Late(page, "**/api/review/next?*", method="POST")
     page.keyboard.press("s")
     skipping.wait()
-    page.keyboard.press("]")
+    page.keyboard.press("[")
     shown(page, second)
-    with page.expect_response(re.compile("/api/review/next")):
-        skipping.release()
+    skipping.release()
     page.keyboard.press("j")
     expect(page.locator(".d-sent").nth(1)).to_have_attribute("aria-current", "true")
     shown(page, second)
@@ -170,8 +168,7 @@ def test_what_opens_late_does_not_take_the_focus(page: Page, desk, key: str, add
     page.keyboard.press(key)
     opening.wait()
     page.keyboard.press("e")
-    with page.expect_response(re.compile("/history/|/records")):
-        opening.release()
+    opening.release()
     page.keyboard.type(" Yes.")
     expect(page.get_by_role("textbox", name="Text of sentence 1")).to_have_value(re.compile(r" Yes\.$"))
     expect(page.get_by_role("dialog")).to_have_count(0)
@@ -202,8 +199,7 @@ def test_a_record_that_was_closed_before_it_came_stays_closed(page: Page, desk):
     page.keyboard.press("Enter")
     coming.wait()
     page.keyboard.press("Escape")
-    with page.expect_response(re.compile(f"records/{desk.records[0]}")):
-        coming.release()
+    coming.release()
     page.keyboard.press("j")
     expect(page.locator("[data-record]").nth(1)).to_be_focused()
     expect(page.locator(".r-drawer")).to_be_hidden()
@@ -255,8 +251,7 @@ def test_a_late_list_does_not_disturb_a_vote(comparing: Page):
     expect(booth.get_by_role("heading", name="Which caption")).to_be_visible()
     expect(comparing).to_have_url(re.compile("record="))
     address = comparing.url
-    with comparing.expect_response(re.compile("/api/compare/records")):
-        listing.release()
+    listing.release()
     comparing.keyboard.press("1")
     expect(booth).to_contain_text("You preferred")
     expect(comparing).to_have_url(address)
@@ -308,9 +303,7 @@ def test_the_votes_of_a_pair_that_is_no_longer_chosen_are_not_shown(comparing: P
     comparing.get_by_role("group", name="Models").get_by_role("button", name="opadpo").click()
     card = comparing.get_by_role("region", name="Votes", exact=True)
     expect(card).to_contain_text(re.compile("opa (won|and base)"))
-    with comparing.expect_response(re.compile("/results")):
-        results.release()
-    comparing.wait_for_load_state("networkidle")
+    results.release()
     expect(card).to_be_visible()
     expect(card).not_to_contain_text("opadpo")
 
@@ -345,7 +338,6 @@ def test_a_question_is_asked_once_and_stays_taken_back(comparing: Page):
     assert asking.seen == 1
     looking.wait()
     dialog.get_by_role("button", name="Take back").click()
-    with comparing.expect_response("**/api/asking/questions/q"):
-        looking.release()
+    looking.release()
     comparing.keyboard.type(" ")
     expect(dialog.locator(".c-answers")).to_be_hidden()

@@ -391,7 +391,7 @@ def test_a_server_that_is_killed_has_lost_nothing_that_it_confirmed(workspace: W
         draft = {"base_revision_id": None, "sentences": [], "note": "so far", "seq": 3}
         assert client.put(f"records/{done['next']}/draft", json=draft).json()["saved"] is True
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
     desk = Desk(workspace)
     history = desk.history(name_of(record))
     assert history[-1].revision_id == done["revision_id"]
