@@ -103,7 +103,7 @@ def test_a_job_is_started_from_the_form_watched_and_found_again(page: Page, worl
     expect(dialog.get_by_role("region", name="Command")).to_contain_text("--set prepare.subset_size=6")
     expect(dialog).to_contain_text("1 value differs from the preset")
     dialog.get_by_role("button", name="Start").click()
-    expect(dialog).to_be_hidden(timeout=20_000)
+    expect(dialog).to_be_hidden()
     expect(page.get_by_role("heading", name="Six pictures")).to_be_visible()
     expect(page).to_have_url(re.compile(r"job=\d{8}-\d{6}-prepare-"))
     page.reload()

@@ -232,6 +232,7 @@ sys.exit(several_nodes.main([]))
     assert marked(job.job.job_id) == []
 
 
+@pytest.mark.timeout(600)
 def test_two_nodes_train_together_are_cancelled_together_and_go_on(trainable: Path, tmp_path: Path) -> None:
     target = TargetSection(kind="slurm", nodes=2, grace_seconds=60.0)
     workspace = with_targets(Workspace.open(shutil.copytree(trainable, tmp_path / "two nodes")), both=target)
