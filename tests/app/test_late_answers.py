@@ -259,6 +259,16 @@ def test_a_late_list_does_not_disturb_a_vote(comparing: Page):
     expect(booth.locator(".c-pair h2")).to_have_text(["A", "B"])
 
 
+def test_nothing_can_be_voted_before_the_ballot_is_there(comparing: Page):
+    coming = Late(comparing, "**/api/compare/ballots?*")
+    comparing.goto("/compare?mode=blind&model=base&model=opadpo")
+    coming.wait()
+    better = comparing.get_by_role("button", name="A is better")
+    expect(better).to_be_disabled()
+    coming.release()
+    expect(better).to_be_enabled()
+
+
 def test_a_vote_is_sent_once_with_the_note_that_was_written_meanwhile(comparing: Page):
     comparing.goto("/compare?mode=blind&model=base&model=opa")
     booth = comparing.get_by_role("region", name="Vote", exact=True)

@@ -38,6 +38,12 @@ export class Booth {
     );
   }
 
+  /** Until a ballot comes there is nothing to vote on. */
+  clear() {
+    this.ballot = null;
+    for (const control of [...this.buttons, this.note, this.takeBack, this.on, this.back, this.forward]) control.disabled = true;
+  }
+
   /** Show a ballot with its picture; names are there once there is a vote. */
   paint(ballot, picture, all) {
     const other = this.ballot?.prompt_id !== ballot.prompt_id;
@@ -61,6 +67,7 @@ export class Booth {
     this.progress.setAttribute("aria-valuenow", ballot.voted);
     this.progress.setAttribute("aria-valuemax", ballot.total);
     this.bar.style.width = `${(100 * ballot.voted) / Math.max(1, ballot.total)}%`;
+    for (const control of [...this.buttons, this.note]) control.disabled = false;
     for (const node of this.buttons) node.setAttribute("aria-pressed", String(node.dataset.outcome === vote?.outcome));
     this.takeBack.disabled = !vote;
     this.on.disabled = !ballot.upcoming;

@@ -16,7 +16,7 @@ export class Voting {
 
   /** What is shown is not voted on any more: another pair of models comes, or none. */
   leave() {
-    this.booth.ballot = null;
+    this.booth.clear();
     this.round += 1;
   }
 
