@@ -426,6 +426,7 @@ def test_filters_and_search_live_in_the_address(page: Page, desk):
     expect(page.locator(".d-row:focus")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_record_that_comes_late_takes_the_focus_from_nobody_who_writes(page: Page, desk):
     intercepted(page).goto(f"/review?sort=sampled&finish=length&record={desk.records[15]}")
     row = page.locator(".d-row:focus")

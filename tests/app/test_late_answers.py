@@ -9,7 +9,7 @@ from late_answers import Late, eventually, intercepted
 from playwright.sync_api import Browser, Page, Route, expect
 from watched_page import watched
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture
