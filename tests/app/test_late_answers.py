@@ -50,16 +50,22 @@ def forget(page: Page, record: str) -> None:
     page.request.delete(f"/api/review/records/{record}/draft")
 
 
+def written(page: Page, record: str, text: str) -> Late:
+    """Open a record and write in its first sentence; the call that saves the draft is held back."""
+    visit(page, record)
+    saving = Late(page, f"**/records/{record}/draft", method="PUT")
+    page.keyboard.press("e")
+    page.keyboard.type(text)
+    saving.wait()
+    return saving
+
+
 # -- the review desk ----------------------------------------------------------------------------------------------
 
 
 def test_what_was_typed_while_a_draft_was_on_its_way_is_saved_after_the_record_is_left(page: Page, desk):
     record, second = desk.records[22:24]
-    visit(page, record)
-    saving = Late(page, f"**/records/{record}/draft", method="PUT")
-    page.keyboard.press("e")
-    page.keyboard.type(" one")
-    saving.wait()
+    saving = written(page, record, " one")
     page.keyboard.type(" two")
     page.keyboard.press("Escape")
     page.keyboard.press("]")
@@ -71,10 +77,7 @@ def test_what_was_typed_while_a_draft_was_on_its_way_is_saved_after_the_record_i
 
 def test_a_record_that_was_asked_for_before_its_draft_was_saved_shows_the_draft(page: Page, desk):
     record, second = desk.records[22:24]
-    visit(page, record)
-    saving = Late(page, f"**/records/{record}/draft", method="PUT")
-    page.keyboard.press("e")
-    page.keyboard.type(" Mine.")
+    saving = written(page, record, " Mine.")
     page.keyboard.press("Escape")
     page.keyboard.press("]")
     shown(page, second)
