@@ -270,6 +270,7 @@ def test_nothing_can_be_voted_before_the_ballot_is_there(comparing: Page):
     expect(better).to_be_disabled()
     coming.release()
     expect(better).to_be_enabled()
+    expect(comparing.get_by_role("button", name="Next", exact=False).last).to_be_disabled()
 
 
 def test_a_vote_is_sent_once_with_the_note_that_was_written_meanwhile(comparing: Page):

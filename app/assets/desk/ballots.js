@@ -70,7 +70,7 @@ export class Booth {
     for (const control of [...this.buttons, this.note]) control.disabled = false;
     for (const node of this.buttons) node.setAttribute("aria-pressed", String(node.dataset.outcome === vote?.outcome));
     this.takeBack.disabled = !vote;
-    this.on.disabled = !ballot.upcoming;
+    this.on.disabled = !vote || !ballot.upcoming;
     const same = ballot.same ? h("p", { class: "d-muted" }, `${number(ballot.same)} left out: both models say the same.`) : "";
     this.outcome.replaceChildren(vote ? h("p", {}, icon("check"), h("b", {}, wordsOf(vote))) : h("p", { class: "d-muted" }, "Names show when you have voted."), same);
   }
